@@ -1,0 +1,1 @@
+//! An authenticating reverse proxy for the Fluent Commerce GraphQL API.
