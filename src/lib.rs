@@ -1,1 +1,12 @@
 //! An authenticating reverse proxy for the Fluent Commerce GraphQL API.
+
+pub mod body;
+pub mod clock;
+pub mod guard;
+pub mod name;
+pub mod secret;
+pub mod server;
+pub mod settings;
+pub mod telemetry;
+pub mod token;
+pub mod upstream;
