@@ -1,8 +1,38 @@
-//! Listens, accepts, and drains.
+//! Listens, accepts, and drains: connections, and nothing of what is said on them.
+//!
+//! 1. One loop accepts for all addresses of a listener; over `max_connections` it stops accepting, and so it
+//!    does for a while when the process runs out of descriptors.
+//! 2. Each connection speaks HTTP/1.1 or cleartext HTTP/2, under the clocks of [`pace`].
+//! 3. A drain stops accepting at once, lets each connection end the requests that it has begun, and closes it.
+//! 4. Whoever drops the future of [`Server::run`] cuts what is left.
 
+mod listener;
+mod pace;
+
+use std::convert::Infallible;
+use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+pub use listener::Listener;
+
+/// The largest head of a request, and of its buffer; more is answered with 431.
+const HEAD_LIMIT: usize = 64 * 1024;
+/// The pause after `accept` failed for want of resources.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Where a listener stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,4 +58,105 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// How long a caller may take to read a part of an answer.
     pub write_timeout: Duration,
+}
+
+/// Both ends of a caller's connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer {
+    /// Our end: the address that the caller dialled.
+    pub local: SocketAddr,
+    /// The caller's end.
+    pub remote: SocketAddr,
+}
+
+/// Serves what one listener accepts.
+pub struct Server {
+    listener: Listener,
+    limits: Limits,
+}
+
+impl Server {
+    /// A server of what `listener` accepts.
+    #[must_use]
+    pub fn new(listener: Listener, limits: Limits) -> Self {
+        Self { listener, limits }
+    }
+
+    /// Serves until `drain` is cancelled and every connection has ended; `handler` answers each request.
+    pub async fn run<H, F, B>(self, handler: H, drain: CancellationToken)
+    where
+        H: Fn(Arc<Peer>, Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = Response<B>> + Send + 'static,
+        B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let graceful = GracefulShutdown::new();
+        let room = Arc::new(Semaphore::new(self.limits.max_connections));
+        let mut connections = JoinSet::new();
+        loop {
+            let accepted = async {
+                // The semaphore is never closed.
+                let place = Arc::clone(&room).acquire_owned().await.ok();
+                (place, self.listener.accept().await)
+            };
+            tokio::select! {
+                biased;
+                () = drain.cancelled() => break,
+                Some(_) = connections.join_next() => {}
+                (place, accepted) = accepted => match accepted {
+                    Ok((stream, peer)) => {
+                        let connection = serve_connection(stream, peer, handler.clone(), self.limits, graceful.watcher());
+                        connections.spawn(async move {
+                            connection.await;
+                            drop(place);
+                        });
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "accepting a connection failed");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
+                },
+            }
+        }
+        drop(self.listener);
+        graceful.shutdown().await;
+    }
+}
+
+async fn serve_connection<H, F, B>(
+    stream: TcpStream,
+    peer: Peer,
+    handler: H,
+    limits: Limits,
+    watcher: Watcher,
+) where
+    H: Fn(Arc<Peer>, Request<Incoming>) -> F + Send + Sync + 'static,
+    F: Future<Output = Response<B>> + Send + 'static,
+    B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    // Answers are written whole: waiting for more to send only delays them.
+    let _ = stream.set_nodelay(true);
+    let pace = pace::Pace::new(limits);
+    let io = TokioIo::new(pace::PacedIo::new(stream, pace.clone()));
+    let peer = Arc::new(peer);
+    let service = service_fn(move |request| {
+        let busy = pace.request_begins();
+        let answer = handler(Arc::clone(&peer), request);
+        async move { Ok::<_, Infallible>(answer.await.map(|body| pace::BusyBody::new(body, busy))) }
+    });
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .max_buf_size(HEAD_LIMIT)
+        // `pace` keeps the time, from the first byte on and between requests.
+        .header_read_timeout(None);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_header_list_size(u32::try_from(HEAD_LIMIT).unwrap_or(u32::MAX));
+    let connection = builder.serve_connection(io, service);
+    if let Err(error) = watcher.watch(connection).await {
+        tracing::debug!(error = &*error, "a connection ended early");
+    }
 }

@@ -1,0 +1,254 @@
+//! The clocks of a caller's connection.
+//!
+//! 1. While no request is open, the connection stands idle for `idle_timeout` at most; from the first byte of
+//!    a head to its last it may take `header_timeout`, and a new connection begins with that clock.
+//! 2. While a request is open, reading is not timed here: the request's body has its own clock.
+//! 3. A write that makes no progress for `write_timeout` ends the connection.
+//!
+//! hyper's own `header_read_timeout` is one clock for a slow head and for an idle connection, and knows
+//! nothing of the preface of HTTP/2; here they are told apart below HTTP, by whether requests are open. A
+//! clock is looked at only where the socket has nothing to give, so a busy connection pays nothing.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep};
+
+use super::Limits;
+
+/// What the socket and the requests of one connection know of each other.
+#[derive(Clone)]
+pub(super) struct Pace {
+    limits: Limits,
+    requests: Arc<Requests>,
+}
+
+#[derive(Default)]
+struct Requests {
+    /// Those whose head was read; never falls.
+    begun: AtomicU64,
+    /// Those whose answer was written or dropped; never more than `begun`.
+    ended: AtomicU64,
+}
+
+/// Keeps its request open until dropped.
+pub(super) struct Busy(Arc<Requests>);
+
+impl Pace {
+    pub(super) fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            requests: Arc::default(),
+        }
+    }
+
+    /// A request's head was read.
+    pub(super) fn request_begins(&self) -> Busy {
+        self.requests.begun.fetch_add(1, Ordering::Relaxed);
+        Busy(Arc::clone(&self.requests))
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.ended.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+pin_project! {
+    /// An answer's body; its request is open as long as it lives.
+    pub(super) struct BusyBody<B> {
+        #[pin]
+        body: B,
+        busy: Busy,
+    }
+}
+
+impl<B> BusyBody<B> {
+    pub(super) fn new(body: B, busy: Busy) -> Self {
+        Self { body, busy }
+    }
+}
+
+impl<B: Body<Data = Bytes>> Body for BusyBody<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        self.project().body.poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// What the reader waits for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Waiting {
+    /// The next request; since when is known from the first look that found none.
+    ForRequest { since: Option<Instant> },
+    /// The rest of a head.
+    ForHead { since: Instant },
+}
+
+pin_project! {
+    /// A socket under the clocks of a [`Pace`].
+    pub(super) struct PacedIo<T> {
+        #[pin]
+        io: T,
+        pace: Pace,
+        waiting: Waiting,
+        // `begun` at the last look: a request that began since ends the wait.
+        seen: u64,
+        read_clock: Option<Pin<Box<Sleep>>>,
+        write_clock: Option<Pin<Box<Sleep>>>,
+    }
+}
+
+impl<T> PacedIo<T> {
+    pub(super) fn new(io: T, pace: Pace) -> Self {
+        let waiting = Waiting::ForHead {
+            since: Instant::now(),
+        };
+        Self {
+            io,
+            pace,
+            waiting,
+            seen: 0,
+            read_clock: None,
+            write_clock: None,
+        }
+    }
+}
+
+impl<T: AsyncRead> AsyncRead for PacedIo<T> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.project();
+        let requests = &this.pace.requests;
+        let begun = requests.begun.load(Ordering::Relaxed);
+        if begun != *this.seen {
+            *this.seen = begun;
+            *this.waiting = Waiting::ForRequest { since: None };
+        }
+        if let Poll::Ready(read) = this.io.poll_read(cx, buf) {
+            if let Waiting::ForRequest { .. } = this.waiting
+                && requests.ended.load(Ordering::Relaxed) == begun
+            {
+                *this.waiting = Waiting::ForHead {
+                    since: Instant::now(),
+                };
+            }
+            return Poll::Ready(read);
+        }
+        loop {
+            let deadline = match this.waiting {
+                // A request is open: look again later, as nothing else may wake us when it ends.
+                _ if requests.ended.load(Ordering::Relaxed) != begun => {
+                    Instant::now() + this.pace.limits.idle_timeout
+                }
+                Waiting::ForRequest { since } => {
+                    *since.get_or_insert_with(Instant::now) + this.pace.limits.idle_timeout
+                }
+                Waiting::ForHead { since } => *since + this.pace.limits.header_timeout,
+            };
+            ready!(look(this.read_clock, deadline, cx));
+            if deadline <= Instant::now() {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+        }
+    }
+}
+
+/// Ready when `clock` rings, at `deadline` or before it; a clock that would ring in time is left as it is.
+fn look(clock: &mut Option<Pin<Box<Sleep>>>, deadline: Instant, cx: &mut Context<'_>) -> Poll<()> {
+    let clock = clock.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+    if clock.is_elapsed() || clock.deadline() > deadline {
+        clock.as_mut().reset(deadline);
+    }
+    clock.as_mut().poll(cx)
+}
+
+/// Times a write that waits: `clock` runs from the first wait to the next progress.
+fn stalled<R>(
+    outcome: Poll<io::Result<R>>,
+    clock: &mut Option<Pin<Box<Sleep>>>,
+    limit: Duration,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<R>> {
+    if outcome.is_ready() {
+        *clock = None;
+        return outcome;
+    }
+    let clock = clock.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
+    clock
+        .as_mut()
+        .poll(cx)
+        .map(|()| Err(io::ErrorKind::TimedOut.into()))
+}
+
+impl<T: AsyncWrite> AsyncWrite for PacedIo<T> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.project();
+        stalled(
+            this.io.poll_write(cx, buf),
+            this.write_clock,
+            this.pace.limits.write_timeout,
+            cx,
+        )
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.project();
+        stalled(
+            this.io.poll_write_vectored(cx, bufs),
+            this.write_clock,
+            this.pace.limits.write_timeout,
+            cx,
+        )
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.project();
+        stalled(
+            this.io.poll_flush(cx),
+            this.write_clock,
+            this.pace.limits.write_timeout,
+            cx,
+        )
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.project();
+        stalled(
+            this.io.poll_shutdown(cx),
+            this.write_clock,
+            this.pace.limits.write_timeout,
+            cx,
+        )
+    }
+}
