@@ -1,11 +1,199 @@
-//! The leg to Fluent: a pooled HTTP client with its timeouts.
+//! The leg to Fluent: a pooled HTTP client with its clocks.
+//!
+//! 1. A request is sent once; sent again here is only one that was never started, because its pooled
+//!    connection turned out closed.
+//! 2. Connecting (name, TCP, TLS) has one clock; the wait for an answer's head has another, which starts anew
+//!    with each part of the request that upstream takes, and stands still while the caller makes it wait.
+//! 3. Connections are used for `max_age` at most, so that names are resolved again.
+//! 4. Redirects are not followed, bodies are not touched, nothing is decompressed.
 
+mod clock;
+mod connect;
+pub mod tls;
+
+use std::error::Error as StdError;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http::{Request, Response, Version};
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper_util::client::legacy::{self, Client};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::ClientConfig;
 use url::Url;
 
 use crate::secret::Secret;
+use clock::{Clocked, ResponseClock};
+use connect::Connector;
+
+/// An error of a library, with its chain.
+type BoxError = Box<dyn StdError + Send + Sync>;
+
+/// The client of one instance's upstream; requests carry absolute URIs.
+pub struct Upstream<B> {
+    // Replaced every `max_age`; the old one ends with its last request.
+    pool: ArcSwap<Client<Connector, Clocked<B>>>,
+    connector: Connector,
+    config: Config,
+}
+
+impl<B> Upstream<B>
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<BoxError>,
+{
+    /// A client that trusts and shows what `tls` says.
+    #[must_use]
+    pub fn new(config: Config, mut tls: ClientConfig) -> Self {
+        tls.alpn_protocols = match config.http_version {
+            HttpVersion::Http1 => vec![b"http/1.1".to_vec()],
+            HttpVersion::Http2 => vec![b"h2".to_vec()],
+            HttpVersion::Auto => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+        };
+        let connector = Connector::new(tls, config.connect_timeout);
+        let pool = ArcSwap::from_pointee(client(&config, connector.clone()));
+        Self {
+            pool,
+            connector,
+            config,
+        }
+    }
+
+    /// Sends `request` and waits for the head of the answer.
+    ///
+    /// # Errors
+    /// When there is no connection, no answer or none in time. Where the request's own body failed, the error
+    /// is [`UpstreamError::Request`], and whoever made the body knows why.
+    pub async fn send(&self, mut request: Request<B>) -> Result<Response<Incoming>, UpstreamError> {
+        *request.version_mut() = match self.config.http_version {
+            HttpVersion::Http2 => Version::HTTP_2,
+            HttpVersion::Http1 | HttpVersion::Auto => Version::HTTP_11,
+        };
+        let clock = ResponseClock::new(self.config.response_timeout);
+        let request = request.map(|body| Clocked::new(body, clock.clone()));
+        let response = self.pool.load().request(request);
+        tokio::select! {
+            response = response => response.map_err(UpstreamError::from),
+            () = clock.rings() => Err(UpstreamError::TimedOut),
+        }
+    }
+
+    /// Replaces the pool every `max_age`, for as long as it is polled.
+    pub async fn age(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(self.config.max_age).await;
+            self.pool
+                .store(Arc::new(client(&self.config, self.connector.clone())));
+        }
+    }
+}
+
+fn client<B>(config: &Config, connector: Connector) -> Client<Connector, Clocked<B>>
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<BoxError>,
+{
+    Client::builder(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(config.idle_timeout)
+        .http2_only(config.http_version == HttpVersion::Http2)
+        .build(connector)
+}
+
+/// Why there is no answer from upstream.
+#[derive(Debug, thiserror::Error)]
+pub enum UpstreamError {
+    /// No connection: nothing was sent.
+    #[error("no connection to upstream ({0})")]
+    Unreachable(Unreachable, #[source] legacy::Error),
+    /// The connection died before an answer, or what came was no HTTP.
+    #[error("the connection to upstream died before an answer")]
+    Interrupted(#[source] legacy::Error),
+    /// The request's own body failed, so the request was given up.
+    #[error("the request was given up")]
+    Request(#[source] legacy::Error),
+    /// The head of the answer did not come in time.
+    #[error("upstream did not answer in time")]
+    TimedOut,
+}
+
+/// What kept a connection from being made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unreachable {
+    /// The name has no address.
+    #[error("its name was not resolved")]
+    Name,
+    /// It did not come about in time.
+    #[error("connecting took too long")]
+    Time,
+    /// Nobody listens there.
+    #[error("the connection was refused")]
+    Refused,
+    /// Its certificate is not good, or it does not take ours.
+    #[error("its certificate was not accepted")]
+    Certificate,
+    /// The handshake failed for another cause.
+    #[error("the TLS handshake failed")]
+    Tls,
+    /// Any other cause.
+    #[error("connecting failed")]
+    Other,
+}
+
+impl From<legacy::Error> for UpstreamError {
+    fn from(error: legacy::Error) -> Self {
+        if error.is_connect() {
+            return Self::Unreachable(Unreachable::of(&error), error);
+        }
+        match find::<hyper::Error>(&error) {
+            Some(cause) if cause.is_user() => Self::Request(error),
+            _ => Self::Interrupted(error),
+        }
+    }
+}
+
+impl Unreachable {
+    fn of(error: &legacy::Error) -> Self {
+        if find::<tokio::time::error::Elapsed>(error).is_some() {
+            return Self::Time;
+        }
+        match find::<rustls::Error>(error) {
+            Some(rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented) => {
+                return Self::Certificate;
+            }
+            Some(_) => return Self::Tls,
+            None => {}
+        }
+        match find::<std::io::Error>(error).map(std::io::Error::kind) {
+            Some(std::io::ErrorKind::ConnectionRefused) => Self::Refused,
+            // The resolver's failures have no kind of their own.
+            _ if chain(error).any(|cause| cause.to_string().starts_with("dns error")) => Self::Name,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// An error and all its causes.
+fn chain<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    std::iter::successors(Some(error), |error| cause(*error))
+}
+
+/// What `std::io::Error` wraps is its cause, though it names that one's source instead.
+fn cause<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
+    match error.downcast_ref::<std::io::Error>() {
+        Some(io) => io.get_ref().map(|inner| inner as &(dyn StdError + 'static)),
+        None => error.source(),
+    }
+}
+
+fn find<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a E> {
+    chain(error).find_map(|cause| cause.downcast_ref::<E>())
+}
 
 /// How upstream is reached.
 #[derive(Clone, Debug)]
