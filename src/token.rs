@@ -3,6 +3,8 @@
 //! A token's way through the house: `Secret → token::grant → token::cache → authorize → header`.
 //! This file is the vocabulary that all of them share; the rules of the cache stand in `token/cache.rs`.
 
+pub mod answer;
+pub mod digest;
 pub mod grant;
 
 use std::fmt;

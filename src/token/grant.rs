@@ -1,11 +1,38 @@
 //! Asks the token endpoint for a token (RFC 6749, sections 4.3 and 4.4).
+//!
+//! 1. Everything travels in a **form body**, byte for byte as it was set: never in the URL, never as HTTP Basic.
+//! 2. One call sends **one request**: no redirect is followed, nothing is sent again, no connection is kept
+//!    to die between two logins.
+//! 3. An error tells whether the login **counts** ([`GrantError::counts`]), that is, may have cost one of the
+//!    attempts that Fluent grants a username: it was sent, and no 200 came. A login was sent when its body
+//!    was asked for, which happens on a connection that stands. A 200 that makes no sense does not count.
+//! 4. An answer is read up to 256 KiB, within the login's timeout. How it is read stands in `token::answer`.
+//! 5. Nothing of an answer or of a library's error is kept but words of closed sets: they may hold secrets,
+//!    and URLs that do.
 
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::HeaderValue;
+use bytes::Bytes;
+use http::header::{ACCEPT, CONTENT_TYPE};
+use http::{HeaderName, HeaderValue, StatusCode};
+use http_body::{Frame, SizeHint};
 use url::Url;
+use zeroize::Zeroizing;
 
 use crate::secret::Secret;
+use crate::token::answer::{self, Answer};
+use crate::token::{BoxFuture, Refusal, Trouble};
+
+/// The header that names a Fluent account.
+const ACCOUNT: HeaderName = HeaderName::from_static("fluent.account");
+
+/// The longest answer that is read.
+const LONGEST_ANSWER: usize = 256 * 1024;
 
 /// All that a login sends, and how its answer is read: the inputs that a token depends on.
 #[derive(Clone, Debug)]
@@ -54,3 +81,226 @@ pub struct Policy {
     /// How long no login is tried after refused credentials.
     pub cool_down: Duration,
 }
+
+/// Gives tokens for logins: the seam between the cache and the network.
+pub trait Grants: Send + Sync {
+    /// Sends one login, and ends within `timeout`.
+    fn request<'a>(
+        &'a self,
+        login: &'a Login,
+        timeout: Duration,
+    ) -> BoxFuture<'a, Result<Answer, GrantError>>;
+}
+
+/// Why a login gave no token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum GrantError {
+    /// The credentials were refused: trying them again would only lock the account.
+    #[error("the token endpoint refused the credentials: {0}")]
+    Refused(Refusal),
+    /// Trouble, which may pass.
+    #[error("{trouble}")]
+    Unavailable {
+        /// What went wrong.
+        trouble: Trouble,
+        /// The pause that the answer asked for.
+        retry_after: Option<Duration>,
+    },
+}
+
+impl GrantError {
+    /// Whether this login may have cost one of the attempts that Fluent grants a username.
+    #[must_use]
+    pub fn counts(&self) -> bool {
+        match self {
+            Self::Refused(_) => true,
+            Self::Unavailable { trouble, .. } => match trouble {
+                // What answered was not the login itself, but something before it.
+                Trouble::Status(status) => ![
+                    StatusCode::BAD_GATEWAY,
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    StatusCode::GATEWAY_TIMEOUT,
+                ]
+                .contains(status),
+                Trouble::TimedOut | Trouble::Interrupted | Trouble::Internal => true,
+                Trouble::Unreachable | Trouble::Nonsense(_) | Trouble::HeldBack => false,
+            },
+        }
+    }
+}
+
+impl From<Trouble> for GrantError {
+    fn from(trouble: Trouble) -> Self {
+        Self::Unavailable {
+            trouble,
+            retry_after: None,
+        }
+    }
+}
+
+/// Asks token endpoints over HTTP.
+pub struct Granter {
+    client: reqwest::Client,
+}
+
+/// The HTTP client for the token endpoint cannot be built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the client for the token endpoint cannot be built")]
+pub struct UnusableClient;
+
+impl Granter {
+    /// A granter whose way out (egress proxy, connect timeout, name resolution) is `way_out`, and that trusts
+    /// whom `tls` trusts. What rule 2 asks of the client is set here.
+    ///
+    /// # Errors
+    /// When the client cannot be built, such as without a system resolver.
+    pub fn new(
+        way_out: reqwest::ClientBuilder,
+        mut tls: rustls::ClientConfig,
+    ) -> Result<Self, UnusableClient> {
+        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let client = way_out
+            .tls_backend_preconfigured(tls)
+            .http1_only()
+            .pool_max_idle_per_host(0)
+            .redirect(reqwest::redirect::Policy::none())
+            .referer(false)
+            .retry(reqwest::retry::never())
+            .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|_| UnusableClient)?;
+        Ok(Self { client })
+    }
+
+    async fn ask(&self, login: &Login, timeout: Duration) -> Result<Answer, GrantError> {
+        let sent = Sent::default();
+        let mut request = self
+            .client
+            .post(login.endpoint.clone())
+            .timeout(timeout)
+            .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .header(ACCEPT, "application/json")
+            .body(reqwest::Body::wrap(Form::new(login, sent.clone())));
+        if let Some(account) = &login.account {
+            request = request.header(ACCOUNT, account.clone());
+        }
+        let mut response = request.send().await.map_err(|error| sent.trouble(&error))?;
+        let body = whole(&mut response).await;
+        match response.status() {
+            StatusCode::OK => Ok(answer::granted(&body?, &login.token_key)?),
+            status => Err(answer::declined(
+                status,
+                response.headers(),
+                &body.unwrap_or_default(),
+            )),
+        }
+    }
+}
+
+impl Grants for Granter {
+    fn request<'a>(
+        &'a self,
+        login: &'a Login,
+        timeout: Duration,
+    ) -> BoxFuture<'a, Result<Answer, GrantError>> {
+        Box::pin(self.ask(login, timeout))
+    }
+}
+
+async fn whole(response: &mut reqwest::Response) -> Result<Zeroizing<Vec<u8>>, Trouble> {
+    let mut body = Zeroizing::new(Vec::new());
+    loop {
+        match response.chunk().await {
+            Ok(Some(chunk)) if body.len() + chunk.len() <= LONGEST_ANSWER => body.extend_from_slice(&chunk),
+            Ok(Some(_)) => return Err(Trouble::Nonsense("its body is too large")),
+            Ok(None) => return Ok(body),
+            Err(_) => return Err(Trouble::Nonsense("its body did not come to its end")),
+        }
+    }
+}
+
+impl Grant {
+    /// The name of the grant, as `grant_type` has it.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Password { .. } => "password",
+            Self::ClientCredentials => "client_credentials",
+        }
+    }
+}
+
+impl Login {
+    #[expect(clippy::disallowed_methods, reason = "the secrets are what a login sends")]
+    fn form(&self) -> String {
+        let mut form = form_urlencoded::Serializer::new(String::new());
+        form.append_pair("grant_type", self.grant.name());
+        if let Grant::Password { username, password } = &self.grant {
+            form.append_pair("username", username);
+            form.append_pair("password", password.expose());
+        }
+        form.append_pair("client_id", &self.client_id);
+        form.append_pair("client_secret", self.client_secret.expose());
+        if !self.scope.is_empty() {
+            form.append_pair("scope", &self.scope);
+        }
+        form.extend_pairs(&self.extra);
+        form.finish()
+    }
+}
+
+/// Whether a login left: its body was asked for.
+#[derive(Clone, Default)]
+struct Sent(Arc<AtomicBool>);
+
+impl Sent {
+    /// What an error means that came before the head of an answer.
+    fn trouble(&self, error: &reqwest::Error) -> Trouble {
+        if !self.0.load(Ordering::Acquire) {
+            Trouble::Unreachable
+        } else if error.is_timeout() {
+            Trouble::TimedOut
+        } else {
+            Trouble::Interrupted
+        }
+    }
+}
+
+/// The body of a login; it remembers that it was asked for.
+struct Form {
+    left: Option<Bytes>,
+    sent: Sent,
+}
+
+impl Form {
+    fn new(login: &Login, sent: Sent) -> Self {
+        Self {
+            left: Some(Bytes::from(login.form())),
+            sent,
+        }
+    }
+}
+
+impl http_body::Body for Form {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.sent.0.store(true, Ordering::Release);
+        Poll::Ready(self.left.take().map(|form| Ok(Frame::data(form))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left.as_ref().map_or(0, |form| form.len() as u64))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,332 @@
+//! One login after another against a token endpoint on loopback that says exactly what a test scripts.
+
+use std::sync::Mutex;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::*;
+use crate::token::OAuthError;
+
+const SECRETS: [&str; 4] = ["hunter2", "client-secret", "TOKEN", "oauth/token"];
+
+/// A token endpoint: it reads one request a connection, answers it with given bytes, and hangs up.
+struct Endpoint {
+    url: Url,
+    requests: Arc<Mutex<Vec<String>>>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Endpoint {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Endpoint {
+    async fn that_says(answer: impl Into<Vec<u8>>) -> Self {
+        Self::start(Some(answer.into())).await
+    }
+
+    /// It reads a request and then says nothing, for ever.
+    async fn that_is_silent() -> Self {
+        Self::start(None).await
+    }
+
+    async fn start(answer: Option<Vec<u8>>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/oauth/token", listener.local_addr().unwrap());
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let task = tokio::spawn({
+            let requests = Arc::clone(&requests);
+            async move {
+                loop {
+                    let (mut stream, _) = listener.accept().await.unwrap();
+                    let request = read_request(&mut stream).await;
+                    requests.lock().unwrap().push(request);
+                    match &answer {
+                        Some(answer) => stream.write_all(answer).await.unwrap(),
+                        None => std::future::pending().await,
+                    }
+                }
+            }
+        });
+        Self {
+            url: url.parse().unwrap(),
+            requests,
+            task,
+        }
+    }
+
+    fn requests(&self) -> Vec<String> {
+        self.requests.lock().unwrap().clone()
+    }
+
+    async fn ask(&self) -> Result<Answer, GrantError> {
+        let login = login(&self.url, "hunter2");
+        granter().request(&login, Duration::from_secs(10)).await
+    }
+}
+
+async fn read_request(stream: &mut TcpStream) -> String {
+    let mut read = String::new();
+    let mut chunk = [0; 4096];
+    loop {
+        let n = stream.read(&mut chunk).await.unwrap();
+        read.push_str(std::str::from_utf8(&chunk[..n]).unwrap());
+        if let Some((head, body)) = read.split_once("\r\n\r\n") {
+            let length = head
+                .lines()
+                .find_map(|line| line.strip_prefix("content-length: "))
+                .unwrap();
+            if body.len() >= length.parse().unwrap() {
+                return read;
+            }
+        }
+        assert_ne!(n, 0, "a request ended early: {read}");
+    }
+}
+
+fn answer(status: &str, headers: &str, body: &str) -> String {
+    let length = body.len();
+    format!("HTTP/1.1 {status}\r\n{headers}content-length: {length}\r\n\r\n{body}")
+}
+
+fn login(endpoint: &Url, password: &str) -> Login {
+    Login {
+        endpoint: endpoint.clone(),
+        grant: Grant::Password {
+            username: "ann".to_owned(),
+            password: Secret::new(password.to_owned()),
+        },
+        client_id: "client".to_owned(),
+        client_secret: Secret::new("client-secret".to_owned()),
+        scope: "api".to_owned(),
+        extra: Vec::new(),
+        token_key: vec!["accessToken".to_owned()],
+        account: None,
+    }
+}
+
+fn granter() -> Granter {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(rustls::RootCertStore::empty())
+        .with_no_client_auth();
+    Granter::new(reqwest::Client::builder().no_proxy(), tls).unwrap()
+}
+
+fn unavailable(trouble: Trouble) -> GrantError {
+    trouble.into()
+}
+
+#[tokio::test]
+async fn a_login_travels_in_a_form_byte_for_byte() {
+    let endpoint = Endpoint::that_says(answer("200 OK", "", r#"{"access_token":"TOKEN"}"#)).await;
+    let passwords = ["007", "1e5", "p&ss=w+rd %zz", "ключ ", " ", "\t\r\n\u{0}", "true"];
+    for password in passwords {
+        granter()
+            .request(&login(&endpoint.url, password), Duration::from_secs(10))
+            .await
+            .unwrap();
+    }
+    let requests = endpoint.requests();
+    assert_eq!(requests.len(), passwords.len());
+    for (request, password) in requests.iter().zip(passwords) {
+        let (head, body) = request.split_once("\r\n\r\n").unwrap();
+        let pairs: Vec<(String, String)> = form_urlencoded::parse(body.as_bytes()).into_owned().collect();
+        let sent = [
+            ("grant_type", "password"),
+            ("username", "ann"),
+            ("password", password),
+            ("client_id", "client"),
+            ("client_secret", "client-secret"),
+            ("scope", "api"),
+        ];
+        assert_eq!(
+            pairs,
+            sent.map(|(name, value)| (name.to_owned(), value.to_owned()))
+        );
+        let head = head.to_lowercase();
+        assert!(head.starts_with("post /oauth/token http/1.1\r\n"), "{head}");
+        assert!(head.contains("accept: application/json"), "{head}");
+        assert!(
+            head.contains("content-type: application/x-www-form-urlencoded"),
+            "{head}"
+        );
+        for never in [
+            "authorization",
+            "referer",
+            "fluent.account",
+            "transfer-encoding",
+            "hunter2",
+        ] {
+            assert!(!head.contains(never), "{head}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn client_credentials_account_and_extra_travel_too() {
+    let endpoint = Endpoint::that_says(answer("200 OK", "", r#"{"access_token":"TOKEN"}"#)).await;
+    let login = Login {
+        grant: Grant::ClientCredentials,
+        scope: String::new(),
+        extra: vec![("audience".to_owned(), "a b".to_owned())],
+        account: Some(HeaderValue::from_static("ACME")),
+        ..login(&endpoint.url, "")
+    };
+    granter().request(&login, Duration::from_secs(10)).await.unwrap();
+    let request = endpoint.requests().remove(0);
+    assert!(request.contains("fluent.account: ACME\r\n"), "{request}");
+    let body = "grant_type=client_credentials&client_id=client&client_secret=client-secret&audience=a+b";
+    assert!(request.ends_with(body), "{request}");
+}
+
+#[tokio::test]
+async fn no_answer_but_a_200_with_a_token_is_a_token() {
+    let large = format!(r#"{{"access_token":"{}"}}"#, "T".repeat(LONGEST_ANSWER));
+    let nonsense = |what| unavailable(Trouble::Nonsense(what));
+    let status = |code| unavailable(Trouble::Status(StatusCode::from_u16(code).unwrap()));
+    let refused = |code, error| {
+        let status = StatusCode::from_u16(code).unwrap();
+        GrantError::Refused(Refusal { status, error })
+    };
+    let token = r#"{"access_token":"TOKEN"}"#;
+    let grant = r#"{"error":"invalid_grant","error_description":"hunter2"}"#;
+    let client = r#"{"error":"invalid_client","error_description":"hunter2"}"#;
+    let single_sign_on = r#"{"errors":[{"code":"400","message":"hunter2"}]}"#;
+    let cut = |status| format!("HTTP/1.1 {status}\r\ncontent-length: 900\r\n\r\n{token}");
+    for (said, error, counts) in [
+        (answer("200 OK", "", ""), nonsense("its body is not JSON"), false),
+        (
+            answer("200 OK", "", "<html>TOKEN"),
+            nonsense("its body is not JSON"),
+            false,
+        ),
+        (answer("200 OK", "", grant), nonsense("it holds no token"), false),
+        (
+            answer("200 OK", "", &large),
+            nonsense("its body is too large"),
+            false,
+        ),
+        (cut("200 OK"), nonsense("its body did not come to its end"), false),
+        (answer("201 Created", "", token), status(201), true),
+        (
+            answer("302 Found", "location: /elsewhere\r\n", token),
+            status(302),
+            true,
+        ),
+        (
+            answer("307 Temporary Redirect", "location: /elsewhere\r\n", ""),
+            status(307),
+            true,
+        ),
+        (
+            answer("400 Bad Request", "", grant),
+            refused(400, OAuthError::InvalidGrant),
+            true,
+        ),
+        (
+            answer("401 Unauthorized", "", client),
+            refused(401, OAuthError::InvalidClient),
+            true,
+        ),
+        (
+            answer("403 Forbidden", "", "<html>"),
+            refused(403, OAuthError::Unnamed),
+            true,
+        ),
+        (cut("400 Bad Request"), refused(400, OAuthError::Unnamed), true),
+        (answer("404 Not Found", "", grant), status(404), true),
+        (answer("408 Request Timeout", "", grant), status(408), true),
+        (answer("425 Too Early", "", grant), status(425), true),
+        (answer("429 Too Many Requests", "", grant), status(429), true),
+        (
+            answer("500 Oops", "", single_sign_on),
+            refused(500, OAuthError::Unnamed),
+            true,
+        ),
+        (answer("500 Oops", "", "hunter2"), status(500), true),
+        (answer("502 Bad Gateway", "", "hunter2"), status(502), false),
+        (
+            answer("503 Service Unavailable", "", "hunter2"),
+            status(503),
+            false,
+        ),
+        (answer("504 Gateway Timeout", "", "hunter2"), status(504), false),
+        (String::new(), unavailable(Trouble::Interrupted), true),
+        (
+            "HTTP/1.1 200 OK\r\ncontent-le".to_owned(),
+            unavailable(Trouble::Interrupted),
+            true,
+        ),
+        (
+            "TOKEN hunter2\r\n\r\n".to_owned(),
+            unavailable(Trouble::Interrupted),
+            true,
+        ),
+    ] {
+        let endpoint = Endpoint::that_says(said.clone()).await;
+        let got = endpoint.ask().await.unwrap_err();
+        assert_eq!(got, error, "{said}");
+        assert_eq!(got.counts(), counts, "{said}");
+        assert_eq!(endpoint.requests().len(), 1, "sent more than once on {said}");
+        let shown = format!("{got} {got:?}");
+        assert!(SECRETS.iter().all(|secret| !shown.contains(secret)), "{shown}");
+    }
+}
+
+#[tokio::test]
+async fn retry_after_of_trouble_is_handed_on() {
+    let said = answer("503 Service Unavailable", "retry-after: 7\r\n", "");
+    let got = Endpoint::that_says(said).await.ask().await.unwrap_err();
+    let retry_after = Some(Duration::from_secs(7));
+    let trouble = Trouble::Status(StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(got, GrantError::Unavailable { trouble, retry_after });
+}
+
+#[tokio::test]
+async fn a_connection_that_fails_does_not_count() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    // It takes connections and never says a word: TLS does not come to stand within the login's time.
+    let silent: Url = format!("https://{address}/oauth/token").parse().unwrap();
+    let timeout = Duration::from_millis(50);
+    let got = granter()
+        .request(&login(&silent, "hunter2"), timeout)
+        .await
+        .unwrap_err();
+    assert_eq!((got, got.counts()), (unavailable(Trouble::Unreachable), false));
+
+    drop(listener);
+    let closed: Url = format!("http://{address}/oauth/token").parse().unwrap();
+    let timeout = Duration::from_secs(10);
+    let got = granter()
+        .request(&login(&closed, "hunter2"), timeout)
+        .await
+        .unwrap_err();
+    assert_eq!((got, got.counts()), (unavailable(Trouble::Unreachable), false));
+}
+
+#[tokio::test]
+async fn a_login_that_was_sent_and_not_answered_in_time_counts() {
+    let endpoint = Endpoint::that_is_silent().await;
+    let login = login(&endpoint.url, "hunter2");
+    let got = granter()
+        .request(&login, Duration::from_secs(1))
+        .await
+        .unwrap_err();
+    assert_eq!((got, got.counts()), (unavailable(Trouble::TimedOut), true));
+    assert_eq!(endpoint.requests().len(), 1);
+}
+
+#[test]
+fn debug_of_a_login_and_its_answer_holds_no_secret() {
+    let login = login(&"https://acme.example/t".parse().unwrap(), "hunter2");
+    let answer = answer::granted(br#"{"access_token":"TOKEN"}"#, &login.token_key).unwrap();
+    let shown = format!("{login:?} {answer:?}");
+    assert!(SECRETS.iter().all(|secret| !shown.contains(secret)), "{shown}");
+}
