@@ -6,6 +6,7 @@
 pub mod answer;
 pub mod digest;
 pub mod grant;
+pub mod ledger;
 
 use std::fmt;
 use std::future::Future;

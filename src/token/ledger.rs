@@ -1,0 +1,501 @@
+//! When the next login of an account may be sent: pure bookkeeping, without clock, network or lock.
+//!
+//! Fluent locks a username for 15 minutes after 5 failed logins within 15 minutes, and answers the right
+//! password like a wrong one meanwhile. So, for each account ([`Login::account`](super::grant::Login::account)):
+//!
+//! 1. **Refused** credentials are left alone until their cool-down is over, they change, or an operator clears
+//!    the refusal. Other credentials of the account are not held by it.
+//! 2. **Trouble** is followed by a pause: exponential, with full jitter, capped, and no shorter than
+//!    `Retry-After` asked for. The cap is 30 s for credentials that were accepted before and for trouble that
+//!    does not count ([`GrantError::counts`]), 5 minutes for counted failures of others.
+//! 3. **Invariant:** with credentials that were never accepted, at most 4 logins that counted in any rolling
+//!    15 minutes, whatever the jitter and however many run at once. A login's moment is its end; logins under
+//!    way take their place beforehand. A slack covers the time that Fluent may take to see a login which was
+//!    given up here.
+//! 4. Refused credentials are accepted ones no longer, and whatever failed before counts then too.
+//!
+//! What weakens it: processes do not know of each other, and a ledger does not outlive its process.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use crate::clock::Moment;
+use crate::token::digest::Digest;
+use crate::token::grant::GrantError;
+use crate::token::{Refusal, TokenError, Trouble};
+
+/// Fluent's own window, and the slack.
+const WINDOW: Duration = Duration::from_secs(15 * 60 + 15);
+/// One fewer than lock an account.
+const MOST_IN_WINDOW: usize = 4;
+/// The pause after the first trouble, before jitter.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// The longest pause of credentials that are known to be good, or after trouble that costs no attempt.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// The longest pause where each attempt may bring the account nearer to its lockout.
+const LONGEST_COUNTED_PAUSE: Duration = Duration::from_mins(5);
+/// When to ask again while logins under way have taken all places.
+const UNTIL_A_LOGIN_ENDS: Duration = Duration::from_secs(1);
+
+/// The logins of one account.
+#[derive(Debug)]
+pub struct Ledger {
+    /// When the latest counted logins ended, oldest first; [`MOST_IN_WINDOW`] of them suffice.
+    counted: VecDeque<Moment>,
+    /// Logins that were permitted and have not ended.
+    under_way: usize,
+    /// What is known of credentials: as many as the settings name.
+    standings: HashMap<Digest, Standing>,
+    jitter: fastrand::Rng,
+}
+
+/// What is known of some credentials.
+#[derive(Debug, Default)]
+struct Standing {
+    /// Whether their last login that was judged was accepted.
+    accepted: bool,
+    /// Troubles in a row.
+    troubles: u32,
+    /// Why no login may be sent, and until when.
+    hold: Option<(Cause, Moment)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Cause {
+    Refusal(Refusal),
+    Trouble(Trouble),
+}
+
+/// The right to send one login; it is handed back with the outcome.
+#[derive(Debug)]
+#[must_use = "a login under way takes a place until its outcome is recorded"]
+pub struct Permit {
+    credentials: Digest,
+}
+
+impl Ledger {
+    /// An empty ledger, which draws its jitter from `jitter`.
+    #[must_use]
+    pub fn new(jitter: fastrand::Rng) -> Self {
+        Self {
+            counted: VecDeque::with_capacity(MOST_IN_WINDOW),
+            under_way: 0,
+            standings: HashMap::new(),
+            jitter,
+        }
+    }
+
+    /// Whether a login with `credentials` may be sent now.
+    ///
+    /// # Errors
+    /// The stored failure, with the time left until it may.
+    pub fn check(&self, now: Moment, credentials: &Digest) -> Result<(), TokenError> {
+        let standing = self.standings.get(credentials);
+        let hold = standing.and_then(|s| s.hold).filter(|(_, until)| *until > now);
+        let window = match standing {
+            Some(Standing { accepted: true, .. }) => None,
+            Some(Standing { accepted: false, .. }) | None => self.window_opens(now),
+        };
+        let (cause, until) = match (hold, window) {
+            (None, None) => return Ok(()),
+            (None, Some(opens)) => (Cause::Trouble(Trouble::HeldBack), opens),
+            (Some((cause, until)), opens) => (cause, opens.map_or(until, |opens| opens.max(until))),
+        };
+        Err(cause.error(until.since(now)))
+    }
+
+    /// Takes a place for a login that is sent now.
+    ///
+    /// # Errors
+    /// As [`Ledger::check`].
+    pub fn permit(&mut self, now: Moment, credentials: Digest) -> Result<Permit, TokenError> {
+        self.check(now, &credentials)?;
+        self.under_way += 1;
+        Ok(Permit { credentials })
+    }
+
+    /// Records that a token came.
+    pub fn accept(&mut self, Permit { credentials }: Permit) {
+        self.under_way = self.under_way.saturating_sub(1);
+        let accepted = Standing {
+            accepted: true,
+            ..Standing::default()
+        };
+        self.standings.insert(credentials, accepted);
+    }
+
+    /// Records that none came, and returns the failure to keep meanwhile. `cool_down` follows a refusal.
+    pub fn fail(
+        &mut self,
+        Permit { credentials }: Permit,
+        now: Moment,
+        error: &GrantError,
+        cool_down: Duration,
+    ) -> TokenError {
+        self.under_way = self.under_way.saturating_sub(1);
+        if error.counts() {
+            if self.counted.len() == MOST_IN_WINDOW {
+                self.counted.pop_front();
+            }
+            self.counted.push_back(now);
+        }
+        let standing = self.standings.entry(credentials).or_default();
+        let cause = match *error {
+            GrantError::Refused(refusal) => {
+                let cause = Cause::Refusal(refusal);
+                *standing = Standing {
+                    hold: Some((cause, now + cool_down)),
+                    ..Standing::default()
+                };
+                cause
+            }
+            GrantError::Unavailable { trouble, retry_after } => {
+                let cause = Cause::Trouble(trouble);
+                let ceiling = standing.ceiling(error.counts());
+                let pause = jittered(&mut self.jitter, ceiling).max(retry_after.unwrap_or_default());
+                standing.troubles = standing.troubles.saturating_add(1);
+                // Another login with these credentials may have been refused meanwhile.
+                if !standing.is_refused(now) {
+                    standing.hold = Some((cause, now + pause));
+                }
+                cause
+            }
+        };
+        match self.check(now, &credentials) {
+            Err(kept) => kept,
+            Ok(()) => cause.error(Duration::ZERO),
+        }
+    }
+
+    /// Lets refused credentials be tried once more, as far as the window allows.
+    pub fn clear_refusal(&mut self, credentials: &Digest) {
+        if let Some(standing) = self.standings.get_mut(credentials)
+            && let Some((Cause::Refusal(_), _)) = standing.hold
+        {
+            standing.hold = None;
+        }
+    }
+
+    /// When credentials that were never accepted may be tried, unless that is now.
+    fn window_opens(&self, now: Moment) -> Option<Moment> {
+        let in_window = self
+            .counted
+            .iter()
+            .map(|end| *end + WINDOW)
+            .filter(|leaves| *leaves > now);
+        let taken = in_window.clone().count() + self.under_way;
+        let surplus = taken.checked_sub(MOST_IN_WINDOW)?;
+        let mut leaving = in_window;
+        Some(leaving.nth(surplus).unwrap_or(now + UNTIL_A_LOGIN_ENDS))
+    }
+}
+
+impl Standing {
+    fn is_refused(&self, now: Moment) -> bool {
+        matches!(self.hold, Some((Cause::Refusal(_), until)) if until > now)
+    }
+
+    /// The longest pause after the next trouble. Attempts that count are spread much sooner: four of them
+    /// have to last for a quarter of an hour.
+    fn ceiling(&self, counts: bool) -> Duration {
+        let (factor, cap) = if counts && !self.accepted {
+            (8_u32, LONGEST_COUNTED_PAUSE)
+        } else {
+            (2, LONGEST_PAUSE)
+        };
+        FIRST_PAUSE
+            .saturating_mul(factor.saturating_pow(self.troubles))
+            .min(cap)
+    }
+}
+
+impl Cause {
+    fn error(self, retry_after: Duration) -> TokenError {
+        match self {
+            Self::Refusal(refusal) => TokenError::Refused { refusal, retry_after },
+            Self::Trouble(trouble) => TokenError::Unavailable { trouble, retry_after },
+        }
+    }
+}
+
+/// Any pause up to `ceiling`, all alike likely.
+fn jittered(jitter: &mut fastrand::Rng, ceiling: Duration) -> Duration {
+    ceiling.mul_f64(jitter.f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use http::StatusCode;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::secret::Secret;
+    use crate::token::OAuthError;
+    use crate::token::grant::{Grant, Login};
+
+    const COOL_DOWN: Duration = Duration::from_mins(16);
+    const REFUSED: GrantError = GrantError::Refused(Refusal {
+        status: StatusCode::BAD_REQUEST,
+        error: OAuthError::InvalidGrant,
+    });
+
+    fn credentials(password: &str) -> Digest {
+        Login {
+            endpoint: "https://acme.example/oauth/token".parse().unwrap(),
+            grant: Grant::Password {
+                username: "ann".to_owned(),
+                password: Secret::new(password.to_owned()),
+            },
+            client_id: String::new(),
+            client_secret: Secret::new(String::new()),
+            scope: String::new(),
+            extra: Vec::new(),
+            token_key: Vec::new(),
+            account: None,
+        }
+        .credentials()
+    }
+
+    fn ledger() -> (Ledger, Moment) {
+        (Ledger::new(fastrand::Rng::with_seed(7)), Clock::system().now())
+    }
+
+    fn trouble(trouble: Trouble) -> GrantError {
+        trouble.into()
+    }
+
+    fn retry_after(error: &TokenError) -> Duration {
+        match error {
+            TokenError::Refused { retry_after, .. } | TokenError::Unavailable { retry_after, .. } => {
+                *retry_after
+            }
+        }
+    }
+
+    /// One login at `now` that fails.
+    fn fail(ledger: &mut Ledger, now: Moment, credentials: Digest, error: GrantError) -> TokenError {
+        let permit = ledger.permit(now, credentials).unwrap();
+        ledger.fail(permit, now, &error, COOL_DOWN)
+    }
+
+    #[test]
+    fn refused_credentials_are_left_alone_until_their_cool_down_is_over() {
+        let (mut ledger, now) = ledger();
+        let (wrong, right) = (credentials("wrong"), credentials("right"));
+        let kept = fail(&mut ledger, now, wrong, REFUSED);
+        assert!(matches!(kept, TokenError::Refused { retry_after, .. } if retry_after == COOL_DOWN));
+        let later = now + Duration::from_mins(15);
+        let kept = ledger.check(later, &wrong).unwrap_err();
+        assert!(
+            matches!(kept, TokenError::Refused { retry_after, .. } if retry_after == Duration::from_mins(1))
+        );
+        ledger.check(later, &right).unwrap();
+        ledger.check(now + COOL_DOWN, &wrong).unwrap();
+    }
+
+    #[test]
+    fn an_operator_may_clear_a_refusal_but_not_a_pause() {
+        let (mut ledger, now) = ledger();
+        let credentials = credentials("pw");
+        fail(&mut ledger, now, credentials, REFUSED);
+        ledger.clear_refusal(&credentials);
+        fail(&mut ledger, now, credentials, trouble(Trouble::Unreachable));
+        ledger.clear_refusal(&credentials);
+        assert!(ledger.check(now, &credentials).is_err());
+    }
+
+    #[test]
+    fn clearing_refusals_does_not_open_the_window() {
+        let (mut ledger, now) = ledger();
+        let credentials = credentials("pw");
+        for _ in 0..MOST_IN_WINDOW {
+            fail(&mut ledger, now, credentials, REFUSED);
+            ledger.clear_refusal(&credentials);
+        }
+        let held = ledger.check(now, &credentials).unwrap_err();
+        assert!(matches!(
+            held,
+            TokenError::Unavailable {
+                trouble: Trouble::HeldBack,
+                ..
+            }
+        ));
+        assert_eq!(retry_after(&held), WINDOW);
+        ledger.check(now + WINDOW, &credentials).unwrap();
+    }
+
+    #[test]
+    fn pauses_double_up_to_half_a_minute_and_are_jittered_in_full() {
+        for (accepted, error) in [
+            (true, Trouble::TimedOut),
+            (true, Trouble::Unreachable),
+            (false, Trouble::Unreachable),
+        ] {
+            let (mut ledger, mut now) = ledger();
+            let credentials = credentials("pw");
+            if accepted {
+                let permit = ledger.permit(now, credentials).unwrap();
+                ledger.accept(permit);
+            }
+            let mut pauses = Vec::new();
+            for attempt in 0..200 {
+                let pause = retry_after(&fail(&mut ledger, now, credentials, trouble(error)));
+                let ceiling = Duration::from_secs(2_u64.saturating_pow(attempt)).min(LONGEST_PAUSE);
+                assert!(pause <= ceiling, "{pause:?} after {attempt} troubles");
+                pauses.push(pause);
+                now = now + LONGEST_PAUSE;
+            }
+            assert!(pauses.iter().any(|pause| *pause > Duration::from_secs(28)));
+            assert!(pauses[10..].iter().any(|pause| *pause < Duration::from_secs(2)));
+        }
+    }
+
+    #[test]
+    fn counted_failures_of_unknown_credentials_pause_up_to_five_minutes() {
+        let (mut ledger, mut now) = ledger();
+        let credentials = credentials("unknown");
+        let mut longest = Duration::ZERO;
+        for _ in 0..200 {
+            fail(&mut ledger, now, credentials, trouble(Trouble::TimedOut));
+            let (_, until) = ledger.standings[&credentials].hold.unwrap();
+            longest = longest.max(until.since(now));
+            now = now + WINDOW;
+        }
+        assert!((280..=300).contains(&longest.as_secs()), "{longest:?}");
+    }
+
+    #[test]
+    fn retry_after_makes_a_pause_longer_but_never_shorter() {
+        let (mut ledger, now) = ledger();
+        let asked = Duration::from_mins(20);
+        let error = GrantError::Unavailable {
+            trouble: Trouble::Status(StatusCode::SERVICE_UNAVAILABLE),
+            retry_after: Some(asked),
+        };
+        assert_eq!(
+            retry_after(&fail(&mut ledger, now, credentials("pw"), error)),
+            asked
+        );
+    }
+
+    #[test]
+    fn success_ends_the_growth_of_pauses() {
+        let (mut ledger, mut now) = ledger();
+        let credentials = credentials("pw");
+        for _ in 0..20 {
+            fail(&mut ledger, now, credentials, trouble(Trouble::Unreachable));
+            now = now + LONGEST_PAUSE;
+        }
+        let permit = ledger.permit(now, credentials).unwrap();
+        ledger.accept(permit);
+        let pause = retry_after(&fail(&mut ledger, now, credentials, trouble(Trouble::TimedOut)));
+        assert!(pause <= FIRST_PAUSE, "{pause:?}");
+    }
+
+    #[test]
+    fn trouble_does_not_hide_a_refusal_that_came_first() {
+        let (mut ledger, now) = ledger();
+        let credentials = credentials("pw");
+        let [one, other] = [(); 2].map(|()| ledger.permit(now, credentials).unwrap());
+        ledger.fail(one, now, &REFUSED, COOL_DOWN);
+        let kept = ledger.fail(other, now, &trouble(Trouble::Unreachable), COOL_DOWN);
+        assert!(matches!(kept, TokenError::Refused { retry_after, .. } if retry_after == COOL_DOWN));
+    }
+
+    #[test]
+    fn logins_under_way_take_their_places_beforehand() {
+        let (mut ledger, now) = ledger();
+        let credentials = credentials("pw");
+        let mut permits: Vec<_> = (0..MOST_IN_WINDOW)
+            .map(|_| ledger.permit(now, credentials).unwrap())
+            .collect();
+        assert_eq!(
+            retry_after(&ledger.check(now, &credentials).unwrap_err()),
+            UNTIL_A_LOGIN_ENDS
+        );
+        ledger.accept(permits.pop().unwrap());
+        let _permit = ledger.permit(now, credentials).unwrap();
+    }
+
+    #[test]
+    fn refused_credentials_are_accepted_ones_no_longer() {
+        let (mut ledger, now) = ledger();
+        let credentials = credentials("pw");
+        let permit = ledger.permit(now, credentials).unwrap();
+        ledger.accept(permit);
+        // The password was changed at Fluent, whose answers came too late three times and then in time.
+        for _ in 0..3 {
+            fail(&mut ledger, now, credentials, trouble(Trouble::TimedOut));
+            ledger.standings.get_mut(&credentials).unwrap().hold = None;
+        }
+        fail(&mut ledger, now, credentials, REFUSED);
+        ledger.clear_refusal(&credentials);
+        assert!(ledger.check(now, &credentials).is_err());
+    }
+
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        Pass(u64),
+        Start { password: u8 },
+        End { login: usize, outcome: u8 },
+        Clear { password: u8 },
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            3 => prop_oneof![0_u64..2_000, 0_u64..400_000, Just(900_000)].prop_map(Step::Pass),
+            4 => (0_u8..3).prop_map(|password| Step::Start { password }),
+            4 => (any::<usize>(), 0_u8..8).prop_map(|(login, outcome)| Step::End { login, outcome }),
+            1 => (0_u8..3).prop_map(|password| Step::Clear { password }),
+        ]
+    }
+
+    proptest! {
+        /// Rule 3: none of the passwords here is ever accepted.
+        #[test]
+        fn four_counted_logins_at_most_in_any_quarter_of_an_hour(
+            seed in any::<u64>(),
+            steps in prop::collection::vec(step(), 1..400),
+        ) {
+            let passwords = ["a", "b", "c"].map(credentials);
+            let mut ledger = Ledger::new(fastrand::Rng::with_seed(seed));
+            let mut now = Clock::system().now();
+            let mut under_way = Vec::new();
+            let mut ends: Vec<Moment> = Vec::new();
+            for step in steps {
+                match step {
+                    Step::Pass(milliseconds) => now = now + Duration::from_millis(milliseconds),
+                    Step::Start { password } => {
+                        under_way.extend(ledger.permit(now, passwords[usize::from(password)]));
+                    }
+                    Step::Clear { password } => ledger.clear_refusal(&passwords[usize::from(password)]),
+                    Step::End { login, outcome } => {
+                        if under_way.is_empty() {
+                            continue;
+                        }
+                        let permit = under_way.swap_remove(login % under_way.len());
+                        let error = match outcome {
+                            0..=2 => REFUSED,
+                            3..=4 => trouble(Trouble::TimedOut),
+                            5 => trouble(Trouble::Interrupted),
+                            6 => trouble(Trouble::Unreachable),
+                            _ => trouble(Trouble::Nonsense("no token")),
+                        };
+                        let kept = ledger.fail(permit, now, &error, Duration::from_secs(1));
+                        prop_assert!(retry_after(&kept) <= WINDOW);
+                        if error.counts() {
+                            ends.push(now);
+                        }
+                    }
+                }
+                prop_assert!(under_way.len() <= MOST_IN_WINDOW);
+            }
+            for first in &ends {
+                let quarter = Duration::from_mins(15);
+                let within = ends.iter().filter(|end| *end >= first && end.since(*first) <= quarter);
+                prop_assert!(within.count() <= MOST_IN_WINDOW);
+            }
+        }
+    }
+}
