@@ -4,6 +4,7 @@
 //! This file is the vocabulary that all of them share; the rules of the cache stand in `token/cache.rs`.
 
 pub mod answer;
+pub mod cache;
 pub mod digest;
 pub mod grant;
 pub mod ledger;
@@ -124,6 +125,16 @@ pub enum TokenError {
         /// The time left until the next attempt.
         retry_after: Duration,
     },
+}
+
+impl TokenError {
+    /// The time left until the next attempt.
+    #[must_use]
+    pub fn retry_after(&self) -> Duration {
+        match self {
+            Self::Refused { retry_after, .. } | Self::Unavailable { retry_after, .. } => *retry_after,
+        }
+    }
 }
 
 /// How the credentials were refused, in words from a closed set: foreign text is never kept.

@@ -3,7 +3,7 @@
 //! 1. **200** with a token is an [`Answer`]; anything else in a 200 is nonsense, and nothing of it is kept.
 //! 2. The token stands where `token_key` says, else in `access_token` (RFC 6749, section 5.1). Its lifetime
 //!    stands beside it or at the root, as a number or as text.
-//! 3. A lifetime is taken as 1 s at least and [`LONGEST_LIFE`] at most, whatever the number.
+//! 3. A lifetime is taken as 0 s at least and [`LONGEST_LIFE`] at most, whatever the number.
 //! 4. **Refused** is every 4xx but 404, 408, 425 and 429, and the 500 that says 400 in its body, as Fluent
 //!    answers users of a single sign-on. Everything else is trouble.
 //! 5. Of a failing answer, only words of closed sets are kept: its text is foreign.
@@ -30,7 +30,7 @@ pub const LONGEST_PAUSE: Duration = Duration::from_hours(1);
 pub struct Answer {
     /// The access token.
     pub token: Secret,
-    /// How long it lives, in whole or broken seconds as told, within 1 s and [`LONGEST_LIFE`].
+    /// How long it lives, in whole or broken seconds as told, [`LONGEST_LIFE`] at most.
     pub expires_in: Option<Duration>,
     /// The refresh token, where the account has them on.
     pub refresh_token: Option<Secret>,
@@ -108,7 +108,7 @@ fn lifetime(told: Option<&Value>) -> Option<Duration> {
     if seconds.is_nan() {
         return None;
     }
-    Duration::try_from_secs_f64(seconds.clamp(1.0, LONGEST_LIFE.as_secs_f64())).ok()
+    Duration::try_from_secs_f64(seconds.clamp(0.0, LONGEST_LIFE.as_secs_f64())).ok()
 }
 
 /// Whether one of `errors[].code` is 400.
@@ -256,9 +256,9 @@ mod tests {
             (json!(" 3600 "), Some(3600.0)),
             (json!(1.5), Some(1.5)),
             (json!("59.5"), Some(59.5)),
-            (json!(0), Some(1.0)),
-            (json!(-1), Some(1.0)),
-            (json!("-86400"), Some(1.0)),
+            (json!(0), Some(0.0)),
+            (json!(-1), Some(0.0)),
+            (json!("-86400"), Some(0.0)),
             (json!(1e30), Some(LONGEST_LIFE.as_secs_f64())),
             (json!(u64::MAX), Some(LONGEST_LIFE.as_secs_f64())),
             (json!("inf"), Some(LONGEST_LIFE.as_secs_f64())),

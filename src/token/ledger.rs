@@ -265,14 +265,6 @@ mod tests {
         trouble.into()
     }
 
-    fn retry_after(error: &TokenError) -> Duration {
-        match error {
-            TokenError::Refused { retry_after, .. } | TokenError::Unavailable { retry_after, .. } => {
-                *retry_after
-            }
-        }
-    }
-
     /// One login at `now` that fails.
     fn fail(ledger: &mut Ledger, now: Moment, credentials: Digest, error: GrantError) -> TokenError {
         let permit = ledger.permit(now, credentials).unwrap();
@@ -321,7 +313,7 @@ mod tests {
                 ..
             }
         ));
-        assert_eq!(retry_after(&held), WINDOW);
+        assert_eq!(held.retry_after(), WINDOW);
         ledger.check(now + WINDOW, &credentials).unwrap();
     }
 
@@ -340,7 +332,7 @@ mod tests {
             }
             let mut pauses = Vec::new();
             for attempt in 0..200 {
-                let pause = retry_after(&fail(&mut ledger, now, credentials, trouble(error)));
+                let pause = fail(&mut ledger, now, credentials, trouble(error)).retry_after();
                 let ceiling = Duration::from_secs(2_u64.saturating_pow(attempt)).min(LONGEST_PAUSE);
                 assert!(pause <= ceiling, "{pause:?} after {attempt} troubles");
                 pauses.push(pause);
@@ -374,7 +366,7 @@ mod tests {
             retry_after: Some(asked),
         };
         assert_eq!(
-            retry_after(&fail(&mut ledger, now, credentials("pw"), error)),
+            fail(&mut ledger, now, credentials("pw"), error).retry_after(),
             asked
         );
     }
@@ -389,7 +381,7 @@ mod tests {
         }
         let permit = ledger.permit(now, credentials).unwrap();
         ledger.accept(permit);
-        let pause = retry_after(&fail(&mut ledger, now, credentials, trouble(Trouble::TimedOut)));
+        let pause = fail(&mut ledger, now, credentials, trouble(Trouble::TimedOut)).retry_after();
         assert!(pause <= FIRST_PAUSE, "{pause:?}");
     }
 
@@ -411,7 +403,7 @@ mod tests {
             .map(|_| ledger.permit(now, credentials).unwrap())
             .collect();
         assert_eq!(
-            retry_after(&ledger.check(now, &credentials).unwrap_err()),
+            ledger.check(now, &credentials).unwrap_err().retry_after(),
             UNTIL_A_LOGIN_ENDS
         );
         ledger.accept(permits.pop().unwrap());
@@ -483,7 +475,7 @@ mod tests {
                             _ => trouble(Trouble::Nonsense("no token")),
                         };
                         let kept = ledger.fail(permit, now, &error, Duration::from_secs(1));
-                        prop_assert!(retry_after(&kept) <= WINDOW);
+                        prop_assert!(kept.retry_after() <= WINDOW);
                         if error.counts() {
                             ends.push(now);
                         }

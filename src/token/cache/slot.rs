@@ -1,0 +1,463 @@
+//! One token and its renewal: the life of what a [`Source`] hands out.
+//!
+//! Readers load a pointer. Writers hold the slot's book, a lock that is never held across an await; they are
+//! few, as flights are numbered and each number flies once. A token's generation is the number of the flight
+//! that first brought it, or that put it back after a rejection.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use arc_swap::ArcSwapOption;
+use tokio::sync::Notify;
+
+use super::House;
+use super::status::{LoginState, Logins, Status, TokenState};
+use crate::clock::Moment;
+use crate::name::Name;
+use crate::token::answer::{Answer, LONGEST_LIFE};
+use crate::token::digest::Digest;
+use crate::token::grant::{GrantError, Login, Policy};
+use crate::token::ledger::{Ledger, Permit};
+use crate::token::{
+    AccessToken, BoxFuture, Rejection, Replacement, TokenError, TokenSource, Trouble, UnusableToken,
+};
+
+/// The unit in which servers tell lifetimes, and the shortest life that is believed.
+const SECOND: Duration = Duration::from_secs(1);
+/// Logins that 401s may cause at once.
+const BUDGET: u32 = 3;
+/// How long it takes, at most, until they may cause one more.
+const REFILL: Duration = Duration::from_secs(10);
+
+/// Gives the token of one user of one instance; cloning is cheap.
+#[derive(Clone)]
+pub struct Source(Arc<Slot>);
+
+struct Slot {
+    /// Whom the log speaks of: the first instance and user with this login.
+    names: (Name, Name),
+    login: Login,
+    policy: Policy,
+    key: Digest,
+    credentials: Digest,
+    /// Of the account, which several slots may share.
+    ledger: Arc<Mutex<Ledger>>,
+    house: Arc<House>,
+    /// The latest token; none before the first. Written with the book held.
+    held: ArcSwapOption<Held>,
+    book: Mutex<Book>,
+    /// Whether a renewal ahead is under way.
+    renewing: AtomicBool,
+    /// Wakes the keeper when a token was rejected.
+    rejected: Notify,
+}
+
+/// The latest token, and what became of it.
+#[derive(Clone)]
+struct Held {
+    token: AccessToken,
+    /// The number of the flight that brought it last.
+    flight: u64,
+    rejected: bool,
+    lifetime: Duration,
+    renew_at: Moment,
+    /// The earliest moment at which the server may have it dead, or the latest where the same token came
+    /// again.
+    expires_at: Moment,
+    /// When the server surely has it dead, if it told the truth.
+    gone_at: Moment,
+    obtained_by: &'static str,
+    obtained_at: SystemTime,
+}
+
+/// What only writers and the status look at.
+#[derive(Default)]
+struct Book {
+    budget: Budget,
+    login: LoginState,
+    logins: Logins,
+    last_error: Option<TokenError>,
+}
+
+impl Source {
+    pub(super) fn new(
+        names: (Name, Name),
+        login: Login,
+        policy: Policy,
+        ledger: Arc<Mutex<Ledger>>,
+        house: Arc<House>,
+    ) -> Self {
+        Self(Arc::new(Slot {
+            names,
+            key: login.key(),
+            credentials: login.credentials(),
+            login,
+            policy,
+            ledger,
+            house,
+            held: ArcSwapOption::empty(),
+            book: Mutex::default(),
+            renewing: AtomicBool::new(false),
+            rejected: Notify::new(),
+        }))
+    }
+
+    /// Keeps a living token at hand without traffic, for ever.
+    pub(super) async fn keep(self) {
+        let slot = &self.0;
+        loop {
+            // Read in this order, as in `obtain`.
+            let flight = slot.flight();
+            let due = slot.due();
+            if due > slot.house.clock.now() {
+                slot.wait_until(due).await;
+            } else if let Err(error) = slot.successor(flight).await {
+                slot.wait_until(slot.house.clock.now() + error.retry_after())
+                    .await;
+            }
+        }
+    }
+
+    pub(super) fn has_held_a_token(&self) -> bool {
+        self.0.held.load().is_some()
+    }
+
+    pub(super) fn status(&self) -> Status {
+        self.0.status()
+    }
+}
+
+impl TokenSource for Source {
+    fn ready(&self) -> Option<AccessToken> {
+        let held = self.0.held.load();
+        let held = held.as_ref()?;
+        let now = self.0.house.clock.now();
+        if !held.is_usable(now) {
+            return None;
+        }
+        if now >= held.renew_at {
+            self.0.renew_ahead(held.flight, now);
+        }
+        Some(held.token.clone())
+    }
+
+    fn obtain(&self) -> BoxFuture<'_, Result<AccessToken, TokenError>> {
+        Box::pin(async {
+            // Read first: a flight that lands right after this is then the one that is found below.
+            let flight = self.0.flight();
+            match self.ready() {
+                Some(token) => Ok(token),
+                None => self.0.successor(flight).await,
+            }
+        })
+    }
+
+    fn reject(&self, token: &AccessToken) -> Rejection {
+        self.0.reject(token)
+    }
+}
+
+impl Held {
+    fn is_usable(&self, now: Moment) -> bool {
+        !self.rejected && now < self.expires_at
+    }
+}
+
+impl Slot {
+    /// The number of the flight that brought the latest token; zero before the first.
+    fn flight(&self) -> u64 {
+        self.held.load().as_ref().map_or(0, |held| held.flight)
+    }
+
+    /// When a new token is wanted.
+    fn due(&self) -> Moment {
+        match self.held.load().as_ref() {
+            Some(held) if !held.rejected => held.renew_at,
+            Some(_) | None => self.house.clock.now(),
+        }
+    }
+
+    /// Waits until `moment`, or until a token is rejected.
+    async fn wait_until(&self, moment: Moment) {
+        tokio::select! {
+            () = self.house.clock.reach(moment) => {}
+            () = self.rejected.notified() => {}
+        }
+    }
+
+    /// Starts a renewal in the background, unless one is under way or no login may be sent.
+    fn renew_ahead(self: &Arc<Self>, flight: u64, now: Moment) {
+        if self.renewing.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let done = Renewing(Arc::clone(self));
+        if self.ledger().check(now, &self.credentials).is_ok() {
+            let flight = self.successor(flight);
+            self.house.tasks.spawn(async move {
+                // Its outcome is in the log, and in the slot.
+                drop(flight.await);
+                drop(done);
+            });
+        }
+    }
+
+    /// The token that comes after that of `flight`, once for all who want it. The flight starts now and
+    /// goes on whether or not the returned future is polled.
+    fn successor(
+        self: &Arc<Self>,
+        flight: u64,
+    ) -> impl Future<Output = Result<AccessToken, TokenError>> + Send + use<> {
+        let slot = Arc::clone(self);
+        let number = flight + 1;
+        // moka polls a flight in the first of those who wait for it: that has to be a task.
+        let task = self.house.tasks.spawn(async move {
+            let flights = slot.house.flights.clone();
+            let key = (slot.key, number);
+            let outcome = flights.try_get_with(key, slot.fly(number)).await;
+            outcome.map_err(|shared| TokenError::clone(&shared))
+        });
+        async move {
+            task.await.unwrap_or(Err(TokenError::Unavailable {
+                trouble: Trouble::Internal,
+                retry_after: SECOND,
+            }))
+        }
+    }
+
+    /// One login, if the ledger permits it.
+    async fn fly(self: Arc<Self>, number: u64) -> Result<AccessToken, TokenError> {
+        if let Some(held) = self.held.load().as_ref().filter(|held| held.flight >= number) {
+            return Ok(held.token.clone());
+        }
+        let asked_at = self.house.clock.now();
+        let permit = self.ledger().permit(asked_at, self.credentials)?;
+        let slot = Arc::clone(&self);
+        // A task of its own, so that a panic is an outcome like others.
+        let login = self
+            .house
+            .tasks
+            .spawn(async move { slot.house.grants.request(&slot.login, slot.policy.timeout).await });
+        let answer = login.await.unwrap_or(Err(Trouble::Internal.into()));
+        match answer.and_then(|answer| self.land(number, asked_at, &answer)) {
+            Ok(held) => {
+                self.accepted(permit, &held);
+                Ok(held.token.clone())
+            }
+            Err(error) => Err(self.failed(permit, &error)),
+        }
+    }
+
+    /// Takes the token of flight `number` into use.
+    fn land(&self, number: u64, asked_at: Moment, answer: &Answer) -> Result<Arc<Held>, GrantError> {
+        let token = AccessToken::new(&answer.token, number)
+            .map_err(|UnusableToken| Trouble::Nonsense("its token cannot stand in a header"))?;
+        let told = answer
+            .expires_in
+            .unwrap_or(self.policy.default_lifetime)
+            .min(LONGEST_LIFE);
+        let lifetime = told.max(SECOND);
+        let expires_at = asked_at + lifetime;
+        let rest_of_a_second = Duration::from_secs(told.as_secs()) + SECOND;
+        let mut held = Held {
+            token,
+            flight: number,
+            rejected: false,
+            lifetime,
+            renew_at: expires_at - self.policy.margin.min(lifetime / 5),
+            expires_at,
+            gone_at: self.house.clock.now() + rest_of_a_second,
+            obtained_by: self.login.grant.name(),
+            obtained_at: SystemTime::now(),
+        };
+        let _book = self.book();
+        let before = self.held.load();
+        if let Some(before) = before
+            .as_ref()
+            .filter(|before| before.token.same_text(&held.token))
+        {
+            if !before.rejected {
+                held.token = before.token.clone();
+            }
+            if asked_at + told <= before.gone_at {
+                held.expires_at = held.gone_at;
+                held.renew_at = held.gone_at;
+            }
+        }
+        let held = Arc::new(held);
+        self.held.store(Some(Arc::clone(&held)));
+        Ok(held)
+    }
+
+    fn accepted(&self, permit: Permit, held: &Held) {
+        self.ledger().accept(permit);
+        self.book().note_success();
+        let (instance, user) = &self.names;
+        let grant = self.login.grant.name();
+        let expires_in = held.expires_at.since(self.house.clock.now()).as_secs();
+        tracing::info!(%instance, %user, grant, outcome = "ok", expires_in, "token obtained");
+    }
+
+    fn failed(&self, permit: Permit, error: &GrantError) -> TokenError {
+        let now = self.house.clock.now();
+        let kept = self.ledger().fail(permit, now, error, self.policy.cool_down);
+        let (instance, user) = &self.names;
+        let grant = self.login.grant.name();
+        let retry_after = whole_seconds(kept.retry_after());
+        self.book().note_failure(error, kept.clone());
+        match error {
+            GrantError::Refused(reason) => tracing::warn!(
+                %instance, %user, grant, outcome = "refused", retry_after, %reason,
+                "credentials refused: check username, password, client and scope; \
+                 trying them again may lock the account"
+            ),
+            GrantError::Unavailable { trouble, .. } => tracing::warn!(
+                %instance, %user, grant, outcome = "unavailable", retry_after, reason = %trouble,
+                "no token obtained: check that the token endpoint can be reached and is one"
+            ),
+        }
+        kept
+    }
+
+    fn reject(self: &Arc<Self>, token: &AccessToken) -> Rejection {
+        let now = self.house.clock.now();
+        let mut book = self.book();
+        let held = self.held.load_full();
+        let flight = held.as_ref().map_or(0, |held| held.flight);
+        if let Some(held) = held.filter(|held| held.is_usable(now)) {
+            if held.token.generation() != token.generation() {
+                let newer = Ok(replacement(held.token.clone(), token));
+                return Rejection::Replacing(Box::pin(std::future::ready(newer)));
+            }
+            if !book.budget.spend(now, held.lifetime.min(REFILL)) {
+                return Rejection::Kept;
+            }
+            self.held.store(Some(Arc::new(Held {
+                rejected: true,
+                ..Held::clone(&held)
+            })));
+            self.rejected.notify_one();
+        }
+        drop(book);
+        let successor = self.successor(flight);
+        let rejected = token.clone();
+        Rejection::Replacing(Box::pin(
+            async move { Ok(replacement(successor.await?, &rejected)) },
+        ))
+    }
+
+    fn status(&self) -> Status {
+        let now = self.house.clock.now();
+        let pause = self.ledger().check(now, &self.credentials).err();
+        let book = self.book();
+        let held = self.held.load();
+        let held = held.as_ref().filter(|held| !held.rejected);
+        let state = match held {
+            None => TokenState::Empty,
+            Some(held) if now >= held.expires_at => TokenState::Expired,
+            Some(held) if now >= held.renew_at => TokenState::Ageing,
+            Some(_) => TokenState::Fresh,
+        };
+        Status {
+            state,
+            login: book.login,
+            expires_in_seconds: held.map(|held| held.expires_at.since(now).as_secs()),
+            obtained_by: held.map(|held| held.obtained_by),
+            obtained_at: held
+                .and_then(|held| held.obtained_at.duration_since(UNIX_EPOCH).ok())
+                .map(|time| time.as_secs()),
+            logins: book.logins,
+            next_attempt_in_seconds: pause.map(|kept| whole_seconds(kept.retry_after())),
+            last_error: book.last_error.as_ref().map(ToString::to_string),
+        }
+    }
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Book {
+    fn note_success(&mut self) {
+        self.logins.ok += 1;
+        self.login = LoginState::Ok;
+        self.last_error = None;
+    }
+
+    fn note_failure(&mut self, error: &GrantError, kept: TokenError) {
+        self.login = match error {
+            GrantError::Refused(_) => {
+                self.logins.refused += 1;
+                LoginState::Refused
+            }
+            GrantError::Unavailable { .. } => {
+                self.logins.unavailable += 1;
+                LoginState::Unavailable
+            }
+        };
+        self.last_error = Some(kept);
+    }
+}
+
+/// What came in place of `rejected`.
+fn replacement(token: AccessToken, rejected: &AccessToken) -> Replacement {
+    if token.same_text(rejected) {
+        Replacement::Same
+    } else {
+        Replacement::New(token)
+    }
+}
+
+/// Rounded up: nobody is told to come back too early.
+fn whole_seconds(time: Duration) -> u64 {
+    time.as_secs() + u64::from(time.subsec_nanos() > 0)
+}
+
+/// A renewal ahead under way; dropped, another may start.
+struct Renewing(Arc<Slot>);
+
+impl Drop for Renewing {
+    fn drop(&mut self) {
+        self.0.renewing.store(false, Ordering::Release);
+    }
+}
+
+/// Logins that 401s may still cause: [`BUDGET`] at once, and one more with each period that passes.
+#[derive(Default)]
+struct Budget {
+    /// When it will be full again.
+    full_at: Option<Moment>,
+}
+
+impl Budget {
+    /// Takes one login, if there is one.
+    fn spend(&mut self, now: Moment, period: Duration) -> bool {
+        let full_at = self.full_at.map_or(now, |full_at| full_at.max(now)) + period;
+        let affordable = full_at.since(now) <= period * BUDGET;
+        if affordable {
+            self.full_at = Some(full_at);
+        }
+        affordable
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::token::TokenSource as _;
+    use crate::token::cache::tests::{Endpoint, cache};
+
+    #[tokio::test(start_paused = true)]
+    async fn who_comes_too_late_for_a_flight_gets_what_it_brought() {
+        let endpoint = Endpoint::new_each_time();
+        let (cache, source, _) = cache(&endpoint);
+        let first = source.obtain().await.unwrap();
+        cache.house.flights.invalidate_all();
+        let late = source.0.successor(0).await.unwrap();
+        assert_eq!(late.generation(), first.generation());
+        assert_eq!(endpoint.asked(), 1);
+    }
+}

@@ -1,0 +1,152 @@
+//! The rules of the cache, against a token endpoint that is a function, in a time that tests move.
+
+mod keeping;
+mod life;
+mod rejection;
+mod serving;
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use http::StatusCode;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::{advance, sleep};
+
+use super::*;
+use crate::clock::{Hand, Moment};
+use crate::secret::Secret;
+use crate::token::answer::Answer;
+use crate::token::grant::{Grant, GrantError};
+use crate::token::{
+    BoxFuture, OAuthError, Refusal, Rejection, Replacement, TokenError, TokenSource as _, Trouble,
+};
+
+const HOUR: Duration = Duration::from_hours(1);
+/// When a token of an hour begins to age.
+const AGEING: Duration = Duration::from_mins(59);
+const UNREACHABLE: GrantError = GrantError::Unavailable {
+    trouble: Trouble::Unreachable,
+    retry_after: None,
+};
+const REFUSED: GrantError = GrantError::Refused(Refusal {
+    status: StatusCode::BAD_REQUEST,
+    error: OAuthError::InvalidGrant,
+});
+
+type Outcome = Result<Answer, GrantError>;
+
+/// Answers the n-th login, counted from 1, with what a function says, as soon as its gate lets it through.
+pub(super) struct Endpoint {
+    asked: AtomicUsize,
+    gate: Semaphore,
+    answer: Box<dyn Fn(usize) -> Outcome + Send + Sync>,
+}
+
+impl Endpoint {
+    fn open(answer: impl Fn(usize) -> Outcome + Send + Sync + 'static) -> Arc<Self> {
+        let endpoint = Self::closed(answer);
+        endpoint.gate.add_permits(Semaphore::MAX_PERMITS);
+        endpoint
+    }
+
+    fn closed(answer: impl Fn(usize) -> Outcome + Send + Sync + 'static) -> Arc<Self> {
+        Arc::new(Self {
+            asked: AtomicUsize::new(0),
+            gate: Semaphore::new(0),
+            answer: Box::new(answer),
+        })
+    }
+
+    /// Another token with each login.
+    pub(super) fn new_each_time() -> Arc<Self> {
+        Self::open(|n| token(&format!("T{n}"), 3600))
+    }
+
+    pub(super) fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+}
+
+impl Grants for Endpoint {
+    fn request<'a>(&'a self, _: &'a Login, _: Duration) -> BoxFuture<'a, Outcome> {
+        let n = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
+        Box::pin(async move {
+            self.gate.acquire().await.unwrap().forget();
+            (self.answer)(n)
+        })
+    }
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "it stands where outcomes stand")]
+fn token(text: &str, expires_in: u64) -> Outcome {
+    Ok(Answer {
+        token: Secret::new(text.to_owned()),
+        expires_in: Some(Duration::from_secs(expires_in)),
+        refresh_token: None,
+    })
+}
+
+fn login(username: &str) -> Login {
+    Login {
+        endpoint: "https://acme.example/oauth/token".parse().unwrap(),
+        grant: Grant::Password {
+            username: username.to_owned(),
+            password: Secret::new("hunter2".to_owned()),
+        },
+        client_id: "client".to_owned(),
+        client_secret: Secret::new("client-secret".to_owned()),
+        scope: "api".to_owned(),
+        extra: Vec::new(),
+        token_key: vec!["accessToken".to_owned()],
+        account: None,
+    }
+}
+
+const POLICY: Policy = Policy {
+    timeout: Duration::from_secs(10),
+    default_lifetime: Duration::from_mins(10),
+    margin: Duration::from_mins(1),
+    cool_down: Duration::from_mins(16),
+};
+
+fn cache_of(users: &[(&str, &str, Login)], endpoint: &Arc<Endpoint>) -> (TokenCache, Clock, Hand) {
+    let (clock, hand) = Clock::manual();
+    let mut instances: BTreeMap<Name, BTreeMap<Name, Login>> = BTreeMap::new();
+    for (instance, user, login) in users {
+        let users = instances.entry(instance.parse().unwrap()).or_default();
+        users.insert(user.parse().unwrap(), login.clone());
+    }
+    let instances = instances.into_iter().map(|(name, users)| (name, users, POLICY));
+    let grants: Arc<dyn Grants> = Arc::<Endpoint>::clone(endpoint);
+    (TokenCache::new(instances, grants, clock.clone()), clock, hand)
+}
+
+/// The default instance with its own user alone.
+pub(super) fn cache(endpoint: &Arc<Endpoint>) -> (TokenCache, Source, Hand) {
+    let (cache, _, hand) = cache_of(&[("default", "default", login("ann"))], endpoint);
+    let source = cache.source("default", "default").unwrap();
+    (cache, source, hand)
+}
+
+/// Lets all tasks run until each of them waits; only for the one-threaded runtime.
+async fn settle() {
+    for _ in 0..50 {
+        tokio::task::yield_now().await;
+    }
+}
+
+fn bearer(token: &AccessToken) -> String {
+    token.bearer().to_str().unwrap().to_owned()
+}
+
+async fn replaced(rejection: Rejection) -> Result<Replacement, TokenError> {
+    match rejection {
+        Rejection::Kept => panic!("the token was kept"),
+        Rejection::Replacing(replacement) => replacement.await,
+    }
+}
+
+fn status(cache: &TokenCache) -> Status {
+    cache.status().next().unwrap().2
+}
