@@ -1,0 +1,231 @@
+//! The tape: a copy of a body, in memory that is counted.
+//!
+//! 1. It holds copies, never slices: a slice of 20 bytes can hold a whole read buffer alive.
+//! 2. It grows by segments, so that growing copies nothing again and never holds the old and the new at once. A
+//!    body that comes in one frame takes one segment of exactly its size.
+//! 3. Memory is taken from the [`TapeBudget`] before it is allocated, and given back with the tape.
+//! 4. A tape is played once: with the first attempt, a request is sent twice at most.
+
+use std::borrow::Cow;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+
+use super::{BodyError, Outcome, Recording, TapeLimits};
+
+/// The least and the most that a tape grows by, unless a frame needs more.
+const SEGMENT: (usize, usize) = (4 * 1024, 256 * 1024);
+
+/// The memory of all tapes; clones count together.
+#[derive(Clone, Debug)]
+pub struct TapeBudget(Arc<Account>);
+
+#[derive(Debug)]
+struct Account {
+    limits: TapeLimits,
+    used: AtomicUsize,
+}
+
+impl TapeBudget {
+    /// A budget that nothing is taken from yet.
+    #[must_use]
+    pub fn new(limits: TapeLimits) -> Self {
+        Self(Arc::new(Account {
+            limits,
+            used: AtomicUsize::new(0),
+        }))
+    }
+
+    /// Bytes that are allocated now.
+    #[must_use]
+    pub fn used(&self) -> usize {
+        self.0.used.load(Ordering::Relaxed)
+    }
+
+    /// Whether a body of this length could ever fit.
+    pub(super) fn could_hold(&self, length: u64) -> bool {
+        let TapeLimits { request, total } = self.0.limits;
+        usize::try_from(length).is_ok_and(|length| length <= request.min(total))
+    }
+
+    /// Takes `bytes`, or nothing where that would be too many.
+    fn take(&self, bytes: usize) -> bool {
+        let within = |used: usize| used.checked_add(bytes).filter(|sum| *sum <= self.0.limits.total);
+        self.0
+            .used
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, within)
+            .is_ok()
+    }
+}
+
+/// What one tape has taken; given back when dropped.
+#[derive(Debug)]
+struct Share {
+    budget: TapeBudget,
+    bytes: usize,
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.budget.0.used.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// The tape cannot take more.
+#[derive(Debug)]
+pub(super) struct Full;
+
+/// A whole body, or, while it is recorded, the start of one.
+#[derive(Debug)]
+pub struct Tape {
+    full: Vec<Vec<u8>>,
+    last: Vec<u8>,
+    len: usize,
+    /// None of an empty tape.
+    share: Option<Share>,
+}
+
+impl Tape {
+    pub(super) fn new(budget: TapeBudget) -> Self {
+        Self {
+            full: Vec::new(),
+            last: Vec::new(),
+            len: 0,
+            share: Some(Share { budget, bytes: 0 }),
+        }
+    }
+
+    pub(super) fn empty() -> Self {
+        Self {
+            full: Vec::new(),
+            last: Vec::new(),
+            len: 0,
+            share: None,
+        }
+    }
+
+    /// Adds a frame. `expected` tells how many bytes are to come with it, where that is known.
+    pub(super) fn record(&mut self, frame: &[u8], expected: Option<u64>) -> Result<(), Full> {
+        let spare = self.last.capacity() - self.last.len();
+        let (fits, rest) = frame.split_at(spare.min(frame.len()));
+        self.last.extend_from_slice(fits);
+        if !rest.is_empty() {
+            let expected = expected.map(|bytes| bytes.saturating_sub(fits.len() as u64));
+            self.grow(rest.len(), expected)?;
+            self.last.extend_from_slice(rest);
+        }
+        self.len += frame.len();
+        Ok(())
+    }
+
+    /// Starts another segment, with room for `needed` bytes or more. The last one is full.
+    fn grow(&mut self, needed: usize, expected: Option<u64>) -> Result<(), Full> {
+        let share = self.share.as_mut().ok_or(Full)?;
+        let room = share.budget.0.limits.request.saturating_sub(share.bytes);
+        if needed > room {
+            return Err(Full);
+        }
+        let (least, most) = SEGMENT;
+        let expected = expected.map_or(usize::MAX, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+        let wanted = share.bytes.clamp(least, most).min(expected).min(room).max(needed);
+        let taken = [wanted, needed]
+            .into_iter()
+            .find(|bytes| share.budget.take(*bytes))
+            .ok_or(Full)?;
+        share.bytes += taken;
+        let full = std::mem::replace(&mut self.last, Vec::with_capacity(taken));
+        if !full.is_empty() {
+            self.full.push(full);
+        }
+        Ok(())
+    }
+
+    /// The length of the body.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether the body is empty.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The whole body, to be read: copied together where it came in parts.
+    #[must_use]
+    pub fn contents(&self) -> Cow<'_, [u8]> {
+        if self.full.is_empty() {
+            return Cow::Borrowed(&self.last);
+        }
+        let mut whole = Vec::with_capacity(self.len);
+        for segment in self.full.iter().chain([&self.last]) {
+            whole.extend_from_slice(segment);
+        }
+        Cow::Owned(whole)
+    }
+
+    /// The body as a request's body again, and what tells how far it got.
+    #[must_use]
+    pub fn play(self) -> (Replay, Recording) {
+        let recording = Recording::new(self.is_empty());
+        let replay = Replay {
+            full: self.full.into_iter(),
+            last: self.last,
+            left: self.len,
+            recording: recording.clone(),
+            _share: self.share,
+        };
+        (replay, recording)
+    }
+}
+
+/// The body of a second attempt.
+#[derive(Debug)]
+pub struct Replay {
+    full: std::vec::IntoIter<Vec<u8>>,
+    last: Vec<u8>,
+    left: usize,
+    recording: Recording,
+    _share: Option<Share>,
+}
+
+impl Body for Replay {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        let segment = this.full.next().unwrap_or_else(|| std::mem::take(&mut this.last));
+        if segment.is_empty() {
+            return Poll::Ready(None);
+        }
+        this.left = this.left.saturating_sub(segment.len());
+        this.recording.advance(segment.len());
+        if this.left == 0 {
+            this.recording.end(Outcome::Finished, None);
+        }
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from(segment)))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left as u64)
+    }
+}
+
+impl Drop for Replay {
+    fn drop(&mut self) {
+        self.recording.abandon();
+    }
+}
