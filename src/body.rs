@@ -2,6 +2,7 @@
 //!
 //! - [`Recorder`] streams the caller's body upstream and keeps a copy of it while that is cheap; [`Recording`] tells
 //!   afterwards how that went, and gives the [`Tape`] that a replay is played from.
+//! - [`Metered`] streams the answer back, counts it, and tells how it ended.
 //!
 //! Laws, tested as properties where that fits:
 //! 1. What upstream gets on each attempt is byte for byte what the caller sent, at any chunking.
@@ -15,6 +16,7 @@
 //!    asks for the next chunk is not the sender's.
 //! 7. A body that is known to be empty costs nothing.
 
+mod metered;
 mod patience;
 mod recorder;
 mod recording;
@@ -28,6 +30,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
+pub use self::metered::{AnswerError, End, Ending, Metered};
 pub use self::recorder::{BodyLimits, Recorder};
 pub use self::recording::{Outcome, Recording};
 pub use self::tape::{Replay, Tape, TapeBudget};

@@ -1,0 +1,162 @@
+//! The answer on its way to the caller: counted, and told how it ended.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+
+use super::patience::Patience;
+
+/// How an answer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// With its last byte, or its trailers.
+    Complete,
+    /// Before, by upstream; the caller's connection is cut too.
+    Cut,
+    /// Before, by the caller, or by us, who stopped asking.
+    CallerGone,
+}
+
+/// The end of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct End {
+    /// How it came.
+    pub ending: Ending,
+    /// Bytes of the body that were passed on.
+    pub bytes: u64,
+}
+
+/// Why an answer was cut. As an error of the body, it makes the server cut the caller's connection.
+#[derive(Debug, thiserror::Error)]
+pub enum AnswerError<E> {
+    /// No chunk came within `read_timeout`.
+    #[error("upstream paused too long within its answer")]
+    Stalled,
+    /// The answer ended before its declared length.
+    #[error("the answer ended before its declared length")]
+    Short,
+    /// The connection to upstream failed.
+    #[error("the connection to upstream died within its answer")]
+    Broken(#[source] E),
+}
+
+/// Streams an answer unchanged, trailers included, and calls `on_end` once, when dropped.
+#[derive(Debug)]
+pub struct Metered<B, F>
+where
+    F: FnOnce(End),
+{
+    inner: B,
+    /// The length that the body declared at its start.
+    declared: Option<u64>,
+    patience: Patience,
+    end: End,
+    failed: bool,
+    on_end: Option<F>,
+}
+
+impl<B, F> Metered<B, F>
+where
+    B: Body<Data = Bytes> + Unpin,
+    F: FnOnce(End) + Unpin,
+{
+    /// Wraps an answer; `read_timeout` is the longest pause between two chunks.
+    pub fn new(inner: B, read_timeout: Duration, on_end: F) -> Self {
+        let mut metered = Self {
+            declared: inner.size_hint().exact(),
+            inner,
+            patience: Patience::new(read_timeout),
+            end: End {
+                ending: Ending::CallerGone,
+                bytes: 0,
+            },
+            failed: false,
+            on_end: Some(on_end),
+        };
+        metered.look_for_end();
+        metered
+    }
+
+    /// Nobody may ask again after the last byte, so the end is looked for with each.
+    fn look_for_end(&mut self) {
+        if self.declared.is_some_and(|declared| self.end.bytes >= declared) || self.inner.is_end_stream() {
+            self.end.ending = Ending::Complete;
+        }
+    }
+
+    fn is_short(&self) -> bool {
+        self.declared.is_some_and(|declared| self.end.bytes < declared)
+    }
+
+    fn fail(&mut self, error: AnswerError<B::Error>) -> AnswerError<B::Error> {
+        self.failed = true;
+        self.end.ending = Ending::Cut;
+        error
+    }
+}
+
+impl<B, F> Body for Metered<B, F>
+where
+    B: Body<Data = Bytes> + Unpin,
+    F: FnOnce(End) + Unpin,
+{
+    type Data = Bytes;
+    type Error = AnswerError<B::Error>;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let this = self.get_mut();
+        if this.failed {
+            return Poll::Ready(None);
+        }
+        let Poll::Ready(frame) = Pin::new(&mut this.inner).poll_frame(cx) else {
+            let exhausted = this.patience.poll_exhausted(cx);
+            return exhausted.map(|()| Some(Err(this.fail(AnswerError::Stalled))));
+        };
+        this.patience.restore();
+        Poll::Ready(match frame {
+            Some(Ok(frame)) => {
+                if let Some(data) = frame.data_ref() {
+                    this.end.bytes += data.len() as u64;
+                    this.look_for_end();
+                } else if !this.is_short() {
+                    this.end.ending = Ending::Complete;
+                }
+                Some(Ok(frame))
+            }
+            Some(Err(error)) => Some(Err(this.fail(AnswerError::Broken(error)))),
+            None if this.is_short() => Some(Err(this.fail(AnswerError::Short))),
+            None => {
+                this.end.ending = Ending::Complete;
+                None
+            }
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.failed || self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+impl<B, F> Drop for Metered<B, F>
+where
+    F: FnOnce(End),
+{
+    fn drop(&mut self) {
+        if let Some(on_end) = self.on_end.take() {
+            on_end(self.end);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
