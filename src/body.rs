@@ -1,7 +1,7 @@
 //! Bodies on their way through: neither held back nor changed, and watched.
 //!
 //! - [`Recorder`] streams the caller's body upstream and keeps a copy of it while that is cheap; [`Recording`] tells
-//!   afterwards how that went, and gives the [`Tape`] that a replay is played from.
+//!   afterwards how that ended, and gives the [`Tape`] that a replay is played from.
 //! - [`Metered`] streams the answer back, counts it, and tells how it ended.
 //!
 //! Laws, tested as properties where that fits:

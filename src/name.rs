@@ -14,10 +14,13 @@ pub struct Name(Arc<str>);
 pub struct InvalidName;
 
 impl Name {
-    /// `default`: the instance of `[fluent]`, and the user that each instance itself names.
+    /// The instance of `[fluent]`, and the user that each instance itself names.
+    pub const DEFAULT: &'static str = "default";
+
+    /// The name that is [`Name::DEFAULT`].
     #[must_use]
     pub fn default_name() -> Self {
-        Self(Arc::from("default"))
+        Self(Arc::from(Self::DEFAULT))
     }
 
     /// The name as text.

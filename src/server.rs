@@ -27,7 +27,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-pub use listener::Listener;
+pub use listener::{BindError, Listener};
 
 /// The largest head of a request, and of its buffer; more is answered with 431.
 const HEAD_LIMIT: usize = 64 * 1024;

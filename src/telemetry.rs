@@ -1,4 +1,21 @@
 //! Logs: what an operator reads.
+//!
+//! 1. Logs go to the standard error stream: text on a terminal, one JSON object a line elsewhere.
+//! 2. A request gets one line at most, when its last byte has left or its caller, as `log.access` says.
+//! 3. No line holds a query string, a body, a header's value or text of the token endpoint.
+
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use http::{HeaderValue, Method, StatusCode, Uri};
+use tokio::time::Instant;
+use tracing::Level;
+use tracing_subscriber::EnvFilter;
+
+use crate::name::Name;
+
+/// The longest path that is logged whole.
+const PATH_LIMIT: usize = 256;
 
 /// How logs are written.
 #[derive(Clone, Debug)]
@@ -31,4 +48,171 @@ pub enum AccessLog {
     All,
     /// None.
     None,
+}
+
+/// Starts the log of this process; a second start is ignored.
+pub fn init(config: &LogConfig) {
+    let filter = EnvFilter::try_new(&config.level).unwrap_or_else(|_| EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    let terminal = std::io::stderr().is_terminal();
+    let text = match config.format {
+        LogFormat::Auto => terminal,
+        LogFormat::Text => true,
+        LogFormat::Json => false,
+    };
+    // Only the first start wins; tests start many in one process.
+    let _ = if text {
+        builder.with_ansi(terminal).with_target(false).try_init()
+    } else {
+        builder
+            .json()
+            .flatten_event(true)
+            .with_current_span(false)
+            .with_span_list(false)
+            .try_init()
+    };
+}
+
+/// One request on its way through, as the log will tell it. Dropped before its [`end`](Self::end), it tells of
+/// a caller who left.
+#[derive(Debug)]
+pub struct Exchange {
+    access: AccessLog,
+    started: Instant,
+    method: Method,
+    uri: Uri,
+    told: bool,
+    /// The request's id.
+    pub request_id: HeaderValue,
+    /// The instance that it went to.
+    pub instance: Option<Name>,
+    /// The status of the answer.
+    pub status: StatusCode,
+    /// Why the proxy itself answered, or cut the answer.
+    pub failure: Option<Failure>,
+    /// How often it was sent upstream.
+    pub attempts: u32,
+    /// The wait for a token.
+    pub token_wait: Duration,
+    /// The wait for the head of the last answer.
+    pub upstream_wait: Duration,
+}
+
+/// Why the proxy itself answered, or cut the answer.
+#[derive(Debug)]
+pub struct Failure {
+    /// The code of the answer.
+    pub code: &'static str,
+    /// Whose fault it was.
+    pub fault: &'static str,
+    /// How loudly to tell it.
+    pub level: Level,
+    /// The error with its causes.
+    pub detail: String,
+}
+
+impl Exchange {
+    /// A request whose head was just read.
+    #[must_use]
+    pub fn begin(access: AccessLog, method: Method, uri: Uri, request_id: HeaderValue) -> Self {
+        Self {
+            access,
+            started: Instant::now(),
+            method,
+            uri,
+            told: false,
+            request_id,
+            instance: None,
+            status: StatusCode::OK,
+            failure: None,
+            attempts: 0,
+            token_wait: Duration::ZERO,
+            upstream_wait: Duration::ZERO,
+        }
+    }
+
+    /// The answer has come to its end, after `bytes` of its body.
+    pub fn end(mut self, bytes: u64) {
+        self.tell(bytes);
+    }
+
+    /// The caller left after `bytes` of the answer's body.
+    pub fn caller_gone(mut self, bytes: u64) {
+        self.tell_caller_gone(bytes);
+    }
+
+    fn tell_caller_gone(&mut self, bytes: u64) {
+        self.status = caller_gone();
+        self.failure = Some(Failure {
+            code: "CALLER_GONE",
+            fault: "client",
+            level: Level::INFO,
+            detail: "the caller left before its answer had ended".to_owned(),
+        });
+        self.tell(bytes);
+    }
+
+    fn tell(&mut self, bytes: u64) {
+        self.told = true;
+        let level = match (self.access, &self.failure) {
+            (AccessLog::None, _) => return,
+            (AccessLog::Errors | AccessLog::All, Some(failure)) => failure.level,
+            (AccessLog::Errors, None) if !self.status.is_server_error() => return,
+            (AccessLog::Errors, None) => Level::WARN,
+            (AccessLog::All, None) => Level::INFO,
+        };
+        // A level is part of an event's static description: one macro call each.
+        macro_rules! line {
+            ($level:expr) => {
+                tracing::event!(
+                    $level,
+                    request_id = self.request_id.to_str().unwrap_or_default(),
+                    method = %self.method,
+                    path = clip(self.uri.path()),
+                    instance = self.instance.as_ref().map(Name::as_str),
+                    status = self.status.as_u16(),
+                    code = self.failure.as_ref().map(|failure| failure.code),
+                    fault = self.failure.as_ref().map(|failure| failure.fault),
+                    error = self.failure.as_ref().map(|failure| failure.detail.as_str()),
+                    attempts = self.attempts,
+                    bytes,
+                    total_ms = millis(self.started.elapsed()),
+                    token_ms = millis(self.token_wait),
+                    upstream_ms = millis(self.upstream_wait),
+                    "request"
+                )
+            };
+        }
+        if level == Level::ERROR {
+            line!(Level::ERROR);
+        } else if level == Level::WARN {
+            line!(Level::WARN);
+        } else {
+            line!(Level::INFO);
+        }
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        if !self.told {
+            self.tell_caller_gone(0);
+        }
+    }
+}
+
+/// 499, as many servers log a caller who left; it is never sent.
+#[must_use]
+pub fn caller_gone() -> StatusCode {
+    StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST)
+}
+
+fn millis(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1e6).round() / 1e3
+}
+
+fn clip(path: &str) -> &str {
+    path.get(..PATH_LIMIT).unwrap_or(path)
 }

@@ -81,7 +81,6 @@ where
         {
             self.tape = None;
         }
-        self.recording.advance(data.len());
         if self.declared == Some(self.taken) || self.inner.is_end_stream() {
             self.finish()?;
         }
@@ -114,7 +113,6 @@ where
     fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, BodyError>> {
         while !self.ended {
             let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(cx) else {
-                self.recording.pause();
                 return self.patience.poll_exhausted(cx).map(|()| Err(BodyError::Stalled));
             };
             self.patience.restore();

@@ -1,10 +1,6 @@
-//! What a request's body leaves behind: how far it got, how it ended, and its tape.
+//! What a request's body leaves behind: how it ended, and its tape.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
-
-use tokio::sync::Notify;
 
 use super::{BodyError, Tape};
 
@@ -23,18 +19,11 @@ pub enum Outcome {
     Abandoned,
 }
 
-/// The handle of a body that is on its way upstream; outlives it. Clones tell of the same body.
+/// The handle of a body that is on its way upstream; outlives it.
+///
+/// `None` stands for a body that was empty from the start.
 #[derive(Clone, Debug)]
-pub struct Recording(Option<Arc<State>>);
-
-/// What the body writes and the handles read. `None` in its place stands for a body that was empty from the start.
-#[derive(Debug)]
-struct State {
-    taken: AtomicU64,
-    awaits_caller: AtomicBool,
-    end: Mutex<End>,
-    ended: Notify,
-}
+pub struct Recording(Option<Arc<Mutex<End>>>);
 
 #[derive(Debug)]
 struct End {
@@ -44,114 +33,47 @@ struct End {
 
 impl Recording {
     pub(super) fn new(empty: bool) -> Self {
-        let end = End {
-            outcome: Outcome::InProgress,
-            tape: None,
+        let end = || {
+            Arc::new(Mutex::new(End {
+                outcome: Outcome::InProgress,
+                tape: None,
+            }))
         };
-        let state = || {
-            Arc::new(State {
-                taken: AtomicU64::new(0),
-                awaits_caller: AtomicBool::new(false),
-                end: Mutex::new(end),
-                ended: Notify::new(),
-            })
-        };
-        Self((!empty).then(state))
+        Self((!empty).then(end))
     }
 
     /// How it ended, if it has.
     #[must_use]
     pub fn outcome(&self) -> Outcome {
         self.0
-            .as_ref()
-            .map_or(Outcome::Finished, |state| state.end().outcome)
+            .as_deref()
+            .map_or(Outcome::Finished, |end| lock(end).outcome)
     }
 
     /// The tape of a body that has finished, for the first who asks.
     #[must_use]
     pub fn take_tape(&self) -> Option<Tape> {
         match &self.0 {
-            Some(state) => state.end().tape.take(),
+            Some(end) => lock(end).tape.take(),
             None => Some(Tape::empty()),
         }
     }
 
-    /// Bytes that upstream took.
-    #[must_use]
-    pub fn progress(&self) -> u64 {
-        self.0
-            .as_ref()
-            .map_or(0, |state| state.taken.load(Ordering::Relaxed))
-    }
-
-    /// Waits until upstream took the last byte, or none will be taken any more. Cancelling it loses nothing.
-    pub async fn sent(&self) {
-        let Some(state) = &self.0 else { return };
-        // Made before it looks: from here on it hears of an end, polled or not.
-        let ended = state.ended.notified();
-        if state.end().outcome == Outcome::InProgress {
-            ended.await;
-        }
-    }
-
-    /// Waits until upstream has kept still for `timeout`: since the last byte, or, while bytes are at hand that it
-    /// does not take, for up to twice as long since the latest. Pauses of the caller do not count.
-    pub async fn overdue(&self, timeout: Duration) {
-        while self.outcome() == Outcome::InProgress {
-            let before = self.progress();
-            let pause = tokio::time::timeout(timeout, self.sent()).await;
-            if pause.is_err() && before == self.progress() && !self.awaits_caller() {
-                return;
-            }
-        }
-        tokio::time::sleep(timeout).await;
-    }
-
-    fn awaits_caller(&self) -> bool {
-        self.0
-            .as_ref()
-            .is_some_and(|state| state.awaits_caller.load(Ordering::Relaxed))
-    }
-
     /// Nobody but the body itself holds the handle: nobody will ask for a tape.
     pub(super) fn is_unwatched(&self) -> bool {
-        self.0.as_ref().is_none_or(|state| Arc::strong_count(state) == 1)
-    }
-
-    /// Upstream asks for more than the caller has sent so far.
-    pub(super) fn pause(&self) {
-        if let Some(state) = &self.0 {
-            state.awaits_caller.store(true, Ordering::Relaxed);
-        }
-    }
-
-    /// Upstream took bytes.
-    pub(super) fn advance(&self, bytes: usize) {
-        if let Some(state) = &self.0 {
-            state.awaits_caller.store(false, Ordering::Relaxed);
-            state.taken.fetch_add(bytes as u64, Ordering::Relaxed);
-        }
-    }
-
-    /// The body is dropped. That says nothing of one that has ended.
-    pub(super) fn abandon(&self) {
-        self.end(Outcome::Abandoned, None);
+        self.0.as_ref().is_none_or(|end| Arc::strong_count(end) == 1)
     }
 
     /// The first end is the one that counts.
     pub(super) fn end(&self, outcome: Outcome, tape: Option<Tape>) {
-        let Some(state) = &self.0 else { return };
-        let mut end = state.end();
+        let Some(end) = &self.0 else { return };
+        let mut end = lock(end);
         if end.outcome == Outcome::InProgress {
             *end = End { outcome, tape };
-            drop(end);
-            state.ended.notify_waiters();
         }
     }
 }
 
-impl State {
-    fn end(&self) -> MutexGuard<'_, End> {
-        self.end.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock(end: &Mutex<End>) -> MutexGuard<'_, End> {
+    end.lock().unwrap_or_else(PoisonError::into_inner)
 }

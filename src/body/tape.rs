@@ -15,7 +15,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-use super::{BodyError, Outcome, Recording, TapeLimits};
+use super::{BodyError, TapeLimits};
 
 /// The least and the most that a tape grows by, unless a frame needs more.
 const SEGMENT: (usize, usize) = (4 * 1024, 256 * 1024);
@@ -169,18 +169,15 @@ impl Tape {
         Cow::Owned(whole)
     }
 
-    /// The body as a request's body again, and what tells how far it got.
+    /// The body as a request's body again.
     #[must_use]
-    pub fn play(self) -> (Replay, Recording) {
-        let recording = Recording::new(self.is_empty());
-        let replay = Replay {
+    pub fn play(self) -> Replay {
+        Replay {
             full: self.full.into_iter(),
             last: self.last,
             left: self.len,
-            recording: recording.clone(),
             _share: self.share,
-        };
-        (replay, recording)
+        }
     }
 }
 
@@ -190,7 +187,6 @@ pub struct Replay {
     full: std::vec::IntoIter<Vec<u8>>,
     last: Vec<u8>,
     left: usize,
-    recording: Recording,
     _share: Option<Share>,
 }
 
@@ -208,10 +204,6 @@ impl Body for Replay {
             return Poll::Ready(None);
         }
         this.left = this.left.saturating_sub(segment.len());
-        this.recording.advance(segment.len());
-        if this.left == 0 {
-            this.recording.end(Outcome::Finished, None);
-        }
         Poll::Ready(Some(Ok(Frame::data(Bytes::from(segment)))))
     }
 
@@ -221,11 +213,5 @@ impl Body for Replay {
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.left as u64)
-    }
-}
-
-impl Drop for Replay {
-    fn drop(&mut self) {
-        self.recording.abandon();
     }
 }

@@ -59,9 +59,8 @@ async fn a_declared_length_goes_upstream_on_both_attempts() {
         "{first}"
     );
     assert_eq!(recording.outcome(), Outcome::Finished);
-    let (replay, recording) = recording.take_tape().unwrap().play();
-    let second = sent(RequestBody::Again(replay), "abc").await;
-    assert_eq!((second, recording.outcome()), (first, Outcome::Finished));
+    let replay = recording.take_tape().unwrap().play();
+    assert_eq!(sent(RequestBody::Again(replay), "abc").await, first);
 }
 
 #[tokio::test]
@@ -70,7 +69,7 @@ async fn an_undeclared_length_is_chunked_first_and_known_to_the_replay() {
     let first = sent(RequestBody::First(recorder), "0\r\n\r\n").await;
     assert!(first.contains("transfer-encoding: chunked\r\n"), "{first}");
     assert!(first.ends_with("2\r\nab\r\n1\r\nc\r\n0\r\n\r\n"), "{first}");
-    let (replay, _) = recording.take_tape().unwrap().play();
+    let replay = recording.take_tape().unwrap().play();
     let second = sent(RequestBody::Again(replay), "abc").await;
     assert!(second.contains("\r\ncontent-length: 3\r\n"), "{second}");
 }

@@ -26,7 +26,7 @@ const FLUENT_ACCOUNT: HeaderName = HeaderName::from_static("fluent.account");
 /// What ties the logs of all hops together.
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// What the proxy sets on a request.
+/// What the proxy sets on a request, but for `Authorization`, which each attempt sets last.
 #[derive(Clone, Debug)]
 pub struct RequestHeaders<'a> {
     /// Host and port of upstream, see [`upstream_host`].
@@ -37,8 +37,6 @@ pub struct RequestHeaders<'a> {
     pub via: Option<HeaderValue>,
     /// `x-request-id`: the caller's ([`request_id`]) or a new one.
     pub request_id: &'a HeaderValue,
-    /// `Authorization`, set last.
-    pub authorization: HeaderValue,
 }
 
 impl Guard {
@@ -77,7 +75,6 @@ pub fn set_request_headers(headers: &mut HeaderMap, set: RequestHeaders<'_>) {
         headers.append(header::VIA, via);
     }
     headers.insert(X_REQUEST_ID, set.request_id.clone());
-    headers.insert(header::AUTHORIZATION, set.authorization);
 }
 
 /// Sets on a scrubbed response what is ours to say: `via` where it is on, `id` where upstream sent none.

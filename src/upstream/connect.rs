@@ -15,7 +15,7 @@ use tower::Service;
 use super::BoxError;
 
 /// After this much silence the kernel asks whether the other side is still there.
-const KEEPALIVE: Duration = Duration::from_secs(60);
+const KEEPALIVE: Duration = Duration::from_mins(1);
 
 /// Makes connections, each within the same time.
 #[derive(Clone)]

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 use tokio::time::Instant;
 
 use super::super::script::{Script, Step, data, drain, poll};
-use super::super::{Replay, RequestBody, TapeLimits};
+use super::super::{RequestBody, TapeLimits};
 use super::*;
 
 const LIMITS: BodyLimits = BodyLimits {
@@ -21,11 +21,10 @@ fn record(script: Script) -> (Recorder<Script>, Recording, TapeBudget) {
 }
 
 fn played(tape: Tape) -> Vec<u8> {
-    let (mut replay, recording) = tape.play();
+    let mut replay = tape.play();
     let hint = replay.size_hint().exact().unwrap();
     let (bytes, error) = drain(&mut replay);
-    assert_eq!((error, recording.outcome()), (None, Outcome::Finished));
-    assert_eq!((bytes.len() as u64, recording.progress()), (hint, hint));
+    assert_eq!((bytes.len() as u64, error), (hint, None));
     assert_eq!(replay.size_hint().exact(), Some(0));
     bytes
 }
@@ -249,87 +248,28 @@ fn a_body_over_its_limit_is_cut_before_the_chunk_that_crosses() {
     assert!(!LIMITS.forbid(&Script::of(&[]).declaring(u64::MAX)));
 }
 
-#[tokio::test(start_paused = true)]
-async fn who_waits_hears_of_the_end_however_it_comes() {
-    let (recorder, gone, _) = record(Script::of(&["a"]));
-    let (mut failing, failed, _) = record(Script::new([Step::Fail]));
-    let (mut whole, finished, _) = record(Script::of(&["a"]).declaring(1));
-    let (_, empty, _) = record(Script::of(&[]).declaring(0));
-    let waiting = [gone, failed, finished, empty].map(|recording| {
-        tokio::spawn(async move {
-            recording.sent().await;
-            recording.sent().await;
-            recording.outcome()
-        })
-    });
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    drop(recorder);
-    drain(&mut failing);
-    drain(&mut whole);
-    let mut outcomes = Vec::new();
-    for task in waiting {
-        outcomes.push(task.await.unwrap());
-    }
-    let failure = Outcome::Failed(BodyError::CallerGone);
-    assert_eq!(
-        outcomes,
-        [Outcome::Abandoned, failure, Outcome::Finished, Outcome::Finished]
-    );
-}
-
-#[tokio::test(start_paused = true)]
-async fn upstream_is_overdue_from_the_last_byte_it_took() {
-    let timeout = Duration::from_secs(10);
-    let seconds = Duration::from_secs;
-    let (mut recorder, recording, _) = record(Script::new([data("a"), Step::Pause(seconds(25)), data("b")]));
-    let start = Instant::now();
-    let overdue = tokio::spawn(async move {
-        recording.overdue(timeout).await;
-        start.elapsed().as_secs()
-    });
-    while !recorder.is_end_stream() {
-        std::future::poll_fn(|cx| Pin::new(&mut recorder).poll_frame(cx)).await;
-    }
-    assert_eq!(overdue.await.unwrap(), 35);
-
-    let (mut recorder, recording, _) = record(Script::of(&["a", "b"]));
-    assert!(poll(&mut recorder).is_ready());
-    let start = Instant::now();
-    recording.overdue(timeout).await;
-    assert!(
-        (10..=20).contains(&start.elapsed().as_secs()),
-        "bytes are at hand, none is taken"
-    );
-
-    let (_recorder, recording, _) = record(Script::of(&[]).declaring(0));
-    let start = Instant::now();
-    recording.overdue(timeout).await;
-    assert_eq!(start.elapsed().as_secs(), 10);
-}
-
 #[test]
 fn both_attempts_are_one_type() {
     let (recorder, recording, _) = record(Script::of(&["ab", "c"]).declaring(3));
     let mut first = RequestBody::First(recorder);
     assert_eq!(first.size_hint().exact(), Some(3));
     assert_eq!(drain(&mut first), (b"abc".to_vec(), None));
-    let (replay, again): (Replay, _) = recording.take_tape().unwrap().play();
+    let replay = recording.take_tape().unwrap().play();
+    assert!(recording.take_tape().is_none());
     let mut second = RequestBody::<Script>::Again(replay);
     assert!(!second.is_end_stream());
-    assert!(again.take_tape().is_none());
     assert_eq!(second.size_hint().exact(), Some(3));
     assert_eq!(drain(&mut second), (b"abc".to_vec(), None));
-    drop(second);
-    assert_eq!(again.outcome(), Outcome::Finished);
 }
 
 #[test]
-fn a_replay_that_is_dropped_is_abandoned() {
+fn a_replay_that_is_dropped_gives_its_memory_back() {
     let (mut recorder, recording, budget) = record(Script::of(&["a"]));
     drain(&mut recorder);
-    let (replay, again) = recording.take_tape().unwrap().play();
+    let replay = recording.take_tape().unwrap().play();
+    assert_ne!(budget.used(), 0);
     drop(replay);
-    assert_eq!((again.outcome(), budget.used()), (Outcome::Abandoned, 0));
+    assert_eq!(budget.used(), 0);
 }
 
 /// A caller's body, and what becomes of it.
@@ -402,7 +342,6 @@ proptest! {
         drop(recorder);
 
         prop_assert!(sent.starts_with(&first));
-        prop_assert_eq!(recording.progress(), first.len() as u64);
         let too_large = course.max_body.is_some_and(|max| sent.len() as u64 > max);
         let tape = recording.take_tape();
         match recording.outcome() {

@@ -1,0 +1,244 @@
+//! Builds every part from the settings, runs them, and ends them in order.
+//!
+//! 1. The only place where parts meet: nothing below knows who else there is.
+//! 2. Nothing listens before everything is built; the first login starts before the first request is taken.
+//! 3. The end: not ready, then (after `shutdown.delay`) no new connections, then every begun request ends, then
+//!    the listeners, the tasks and this future end; at `shutdown.deadline` what is left is cut.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use http::{HeaderValue, Request, Response};
+use hyper::body::Incoming;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+use tower_http::catch_panic::CatchPanicLayer;
+
+use crate::admin::Admin;
+use crate::authorize::Authorize;
+use crate::body::{BodyLimits, RequestBody, TapeBudget};
+use crate::clock::Clock;
+use crate::error::{Accept, ProxyError};
+use crate::guard::{Guard, Rules, ViaId};
+use crate::proxy::{Proxy, Route};
+use crate::server::{self, Listener, Peer, Server};
+use crate::settings::{Settings, Shutdown};
+use crate::token::TokenSource;
+use crate::token::cache::TokenCache;
+use crate::token::grant::Granter;
+use crate::upstream::{self, Upstream};
+
+/// Why the program does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address cannot be had.
+    #[error(transparent)]
+    Bind(#[from] server::BindError),
+    /// TLS cannot be set up.
+    #[error(transparent)]
+    Tls(#[from] upstream::tls::TlsError),
+    /// The client of the token endpoint cannot be set up.
+    #[error(transparent)]
+    TokenClient(#[from] crate::token::grant::UnusableClient),
+    /// The URL of an instance cannot be sent to.
+    #[error("requests cannot be sent to the URL of the instance {0}")]
+    Url(crate::name::Name),
+}
+
+/// A running proxy.
+pub struct App {
+    addresses: Vec<SocketAddr>,
+    admin_addresses: Vec<SocketAddr>,
+    end: CancellationToken,
+    ended: JoinHandle<()>,
+}
+
+impl App {
+    /// Builds the parts, binds the listeners and starts to serve. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// When a listener, TLS or a URL cannot be used.
+    pub fn start(settings: &Settings, clock: Clock) -> Result<Self, StartError> {
+        let tls = upstream::tls::config(&settings.upstream.tls)?;
+        let granter = Granter::new(reqwest::Client::builder(), tls.clone())?;
+        let logins = settings
+            .instances
+            .iter()
+            .map(|(name, instance)| (name.clone(), instance.users.clone(), instance.policy));
+        let tokens = Arc::new(TokenCache::new(logins, Arc::new(granter), clock));
+        let upstream = Arc::new(Upstream::new(settings.upstream.clone(), tls));
+        let id = ViaId::random();
+        let end = CancellationToken::new();
+
+        let listener = Listener::bind(&settings.listen.addresses)?;
+        let addresses = listener.addresses();
+        let proxy = Arc::new(proxy(settings, &tokens, &upstream, &id)?);
+        let front = Server::new(listener, settings.listen.limits);
+
+        let mut admin_addresses = Vec::new();
+        let mut back = None;
+        if let Some(address) = &settings.admin {
+            let listener = Listener::bind(std::slice::from_ref(address))?;
+            admin_addresses = listener.addresses();
+            let admin = Arc::new(admin(settings, &tokens, id, end.clone()));
+            back = Some((Server::new(listener, settings.listen.limits), admin));
+        }
+
+        tokens.keep_default();
+        let running = run(
+            proxy,
+            front,
+            back,
+            upstream,
+            tokens,
+            settings.shutdown,
+            end.clone(),
+        );
+        Ok(Self {
+            addresses,
+            admin_addresses,
+            end,
+            ended: tokio::spawn(running),
+        })
+    }
+
+    /// Where the proxy listens, with the ports that the system chose.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Where the admin listener stands.
+    #[must_use]
+    pub fn admin_addresses(&self) -> &[SocketAddr] {
+        &self.admin_addresses
+    }
+
+    /// Ends in order: see the rules of this module.
+    pub async fn stop(self) {
+        self.end.cancel();
+        let _ = self.ended.await;
+    }
+}
+
+/// All that runs, until the end that `end` begins.
+async fn run(
+    proxy: Arc<Proxy>,
+    front: Server,
+    back: Option<(Server, Arc<Admin>)>,
+    upstream: Arc<Upstream<RequestBody<Body>>>,
+    tokens: Arc<TokenCache>,
+    shutdown: Shutdown,
+    end: CancellationToken,
+) {
+    let drain = CancellationToken::new();
+    let admin_drain = CancellationToken::new();
+    // Dropping the set at the end of this function cuts what is left.
+    let mut parts = JoinSet::new();
+    parts.spawn(upstream.age());
+    if let Some((server, admin)) = back {
+        let router = admin.router();
+        parts.spawn(server.run(
+            move |peer, request| answer(router.clone(), peer, request),
+            admin_drain.clone(),
+        ));
+    }
+    let router = Router::new()
+        .fallback(
+            |State(proxy): State<Arc<Proxy>>, request: Request<Body>| async move {
+                match request.extensions().get::<Arc<Peer>>() {
+                    Some(peer) => proxy.handle(**peer, request).await,
+                    None => internal(),
+                }
+            },
+        )
+        .with_state(proxy)
+        .layer(CatchPanicLayer::custom(|_| internal()));
+    let serving = front.run(
+        move |peer, request| answer(router.clone(), peer, request),
+        drain.clone(),
+    );
+    let ending = async {
+        end.cancelled().await;
+        tracing::info!(delay = ?shutdown.delay, deadline = ?shutdown.deadline, "shutting down");
+        let deadline = tokio::time::sleep(shutdown.deadline);
+        tokio::time::sleep(shutdown.delay).await;
+        drain.cancel();
+        deadline.await;
+    };
+    tokio::select! {
+        () = serving => tracing::info!("every request has ended"),
+        () = ending => tracing::warn!("the deadline of the shutdown has passed; what was left is cut"),
+    }
+    admin_drain.cancel();
+    tokens.shutdown().await;
+}
+
+fn proxy(
+    settings: &Settings,
+    tokens: &TokenCache,
+    upstream: &Arc<Upstream<RequestBody<Body>>>,
+    id: &ViaId,
+) -> Result<Proxy, StartError> {
+    let mut instances = BTreeMap::new();
+    for (name, instance) in &settings.instances {
+        let users = instance.users.keys().filter_map(|user| {
+            let source = tokens.source(name.as_str(), user.as_str())?;
+            Some((user.clone(), Arc::new(source) as Arc<dyn TokenSource>))
+        });
+        let route = Route::new(&instance.url, instance.account.clone(), users.collect());
+        instances.insert(name.clone(), route.ok_or_else(|| StartError::Url(name.clone()))?);
+    }
+    Ok(Proxy {
+        guard: Guard::new(settings.listen.rules.clone(), id.clone(), &[]),
+        via: settings.via.then(|| id.clone()),
+        instances,
+        authorize: Authorize::new(Arc::clone(upstream)),
+        body_limits: BodyLimits {
+            max_body: settings.listen.max_body,
+            timeout: settings.listen.body_timeout,
+        },
+        tapes: TapeBudget::new(settings.tape),
+        read_timeout: settings.upstream.read_timeout,
+        access: settings.log.access,
+    })
+}
+
+fn admin(settings: &Settings, tokens: &Arc<TokenCache>, id: ViaId, end: CancellationToken) -> Admin {
+    let urls = settings
+        .instances
+        .iter()
+        .map(|(name, instance)| (name.clone(), instance.url.clone()));
+    let rules = Rules {
+        allowed_hosts: settings.listen.rules.allowed_hosts.clone(),
+        allowed_origins: Vec::new(),
+        required_header: None,
+        paths: Vec::new(),
+    };
+    Admin::new(
+        Arc::clone(tokens),
+        urls.collect(),
+        Guard::new(rules, id, &[]),
+        end,
+    )
+}
+
+/// Hands a request to a router, with its peer; routers never fail.
+async fn answer(router: Router, peer: Arc<Peer>, request: Request<Incoming>) -> Response<Body> {
+    let mut request = request.map(Body::new);
+    request.extensions_mut().insert(peer);
+    match router.oneshot(request).await {
+        Ok(response) => response,
+        Err(never) => match never {},
+    }
+}
+
+/// The answer to a request that met a bug.
+fn internal() -> Response<Body> {
+    ProxyError::Internal.answer(Accept::Json, &HeaderValue::from_static("unknown"))
+}

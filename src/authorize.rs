@@ -1,0 +1,146 @@
+//! Bearer in; on a 401, drop that token and send the request once more.
+//!
+//! 1. A request waits for a token first, and is sent with it.
+//! 2. A 401 rejects the token that was sent, whatever becomes of this request.
+//! 3. It is sent once more if another token came and the whole body is on the tape. Otherwise the 401 goes to the
+//!    caller as it came; so does a second one.
+//! 4. Where the login after a 401 fails, that failure is the answer.
+//!
+//! Nothing else is sent twice here.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode, header, request};
+use http_body::Body;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use crate::body::{BodyError, Outcome, Recorder, Recording, RequestBody};
+use crate::error::ProxyError;
+use crate::telemetry::Exchange;
+use crate::token::{AccessToken, Rejection, Replacement, TokenSource};
+use crate::upstream::{Upstream, UpstreamError};
+
+/// What is read of a 401 that a replay makes void, so that its connection lives.
+const DRAIN_LIMIT: usize = 64 * 1024;
+const DRAIN_TIMEOUT: Duration = Duration::from_millis(250);
+
+/// Sends requests with a bearer token.
+pub struct Authorize<B> {
+    upstream: Arc<Upstream<RequestBody<B>>>,
+}
+
+impl<B> Clone for Authorize<B> {
+    fn clone(&self) -> Self {
+        Self {
+            upstream: Arc::clone(&self.upstream),
+        }
+    }
+}
+
+impl<B> Authorize<B>
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: std::error::Error + Send + Sync + 'static,
+{
+    /// Sends to `upstream`.
+    #[must_use]
+    pub fn new(upstream: Arc<Upstream<RequestBody<B>>>) -> Self {
+        Self { upstream }
+    }
+
+    /// Sends one request, with a token of `tokens`; `head` is ready but for `Authorization`.
+    ///
+    /// # Errors
+    /// When there is no token, no answer, or when the body failed on its way.
+    pub async fn send(
+        &self,
+        tokens: &dyn TokenSource,
+        head: request::Parts,
+        (body, recording): (Recorder<B>, Recording),
+        exchange: &mut Exchange,
+    ) -> Result<Response<Incoming>, ProxyError> {
+        let token = obtain(tokens, exchange).await?;
+        let again = head.clone();
+        let answer = self
+            .attempt(head, RequestBody::First(body), &token, exchange)
+            .await;
+        let answer = answer.map_err(|error| cause(error, &recording))?;
+        if answer.status() != StatusCode::UNAUTHORIZED {
+            return Ok(answer);
+        }
+        let Rejection::Replacing(login) = tokens.reject(&token) else {
+            return Ok(answer);
+        };
+        let Some(tape) = recording.take_tape() else {
+            return Ok(answer);
+        };
+        let since = Instant::now();
+        let replacement = login.await;
+        exchange.token_wait += since.elapsed();
+        match replacement? {
+            Replacement::Same => Ok(answer),
+            Replacement::New(token) => {
+                drain(answer.into_body()).await;
+                Ok(self
+                    .attempt(again, RequestBody::Again(tape.play()), &token, exchange)
+                    .await?)
+            }
+        }
+    }
+
+    async fn attempt(
+        &self,
+        mut head: request::Parts,
+        body: RequestBody<B>,
+        token: &AccessToken,
+        exchange: &mut Exchange,
+    ) -> Result<Response<Incoming>, UpstreamError> {
+        head.headers.insert(header::AUTHORIZATION, token.bearer());
+        exchange.attempts += 1;
+        let since = Instant::now();
+        let answer = self.upstream.send(Request::from_parts(head, body)).await;
+        exchange.upstream_wait = since.elapsed();
+        answer
+    }
+}
+
+async fn obtain(tokens: &dyn TokenSource, exchange: &mut Exchange) -> Result<AccessToken, ProxyError> {
+    if let Some(token) = tokens.ready() {
+        return Ok(token);
+    }
+    let since = Instant::now();
+    let token = tokens.obtain().await;
+    exchange.token_wait += since.elapsed();
+    Ok(token?)
+}
+
+/// Upstream tells that the body failed; the recording knows how.
+fn cause(error: UpstreamError, recording: &Recording) -> ProxyError {
+    match recording.outcome() {
+        Outcome::Failed(BodyError::TooLarge) => ProxyError::BodyTooLarge,
+        Outcome::Failed(BodyError::Stalled) => ProxyError::BodyStalled,
+        Outcome::Failed(BodyError::CallerGone) => ProxyError::CallerGone,
+        Outcome::InProgress | Outcome::Finished | Outcome::TooLong | Outcome::Abandoned => {
+            ProxyError::Upstream(error)
+        }
+    }
+}
+
+/// Reads a small body to its end.
+async fn drain(mut body: Incoming) {
+    let whole = async {
+        let mut left = DRAIN_LIMIT;
+        while let Some(Ok(frame)) = body.frame().await {
+            let length = frame.data_ref().map_or(0, Bytes::len);
+            match left.checked_sub(length) {
+                Some(rest) => left = rest,
+                None => return,
+            }
+        }
+    };
+    let _ = tokio::time::timeout(DRAIN_TIMEOUT, whole).await;
+}

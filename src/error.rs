@@ -1,0 +1,437 @@
+//! Every fault becomes one answer.
+//!
+//! 1. Whose fault it was is told twice: a fixed sentence to the caller ([`ProxyError::message`]), the whole
+//!    chain to the operator (`Display` and `source`).
+//! 2. A sentence to the caller holds no secret, URL, address or foreign text.
+//! 3. Each answer carries `Proxy-Status` (RFC 9209), which no answer from upstream carries.
+//! 4. The functions are total and name every variant: a new fault does not compile until it has an answer.
+
+use std::error::Error as StdError;
+use std::time::Duration;
+
+use axum::body::Body;
+use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use serde_json::json;
+
+use crate::guard::Rejection;
+use crate::telemetry::caller_gone;
+use crate::token::TokenError;
+use crate::upstream::{Unreachable, UpstreamError};
+
+/// The header that tells that the proxy itself answered (RFC 9209).
+pub const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+/// The header by which one request is found again in every log.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+const GRAPHQL_JSON: &str = "application/graphql-response+json";
+
+/// Why the proxy itself answers.
+#[derive(Debug, thiserror::Error)]
+pub enum ProxyError {
+    /// The guard let it not pass.
+    #[error(transparent)]
+    Rejected(#[from] Rejection),
+    /// `/instances/NAME/…` names no instance of the settings.
+    #[error("the path names an instance that the settings do not know")]
+    InstanceUnknown,
+    /// `x-fluent-user` names no user of the instance.
+    #[error("x-fluent-user names a user that the instance does not know")]
+    UserUnknown,
+    /// The body is longer than `listen.max_body`.
+    #[error("the request's body is longer than listen.max_body")]
+    BodyTooLarge,
+    /// The caller paused for longer than `listen.body_timeout` within the body.
+    #[error("the caller paused for longer than listen.body_timeout within the request's body")]
+    BodyStalled,
+    /// The caller left before its request was read.
+    #[error("the caller left before its request was read to the end")]
+    CallerGone,
+    /// There is no token.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// There is no answer from upstream.
+    #[error(transparent)]
+    Upstream(#[from] UpstreamError),
+    /// A bug.
+    #[error("a bug in the proxy")]
+    Internal,
+}
+
+/// Whose fault it was: sets the level of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The caller's.
+    Client,
+    /// The proxy's own, or its settings'.
+    Proxy,
+    /// The credentials', or the token endpoint's.
+    Identity,
+    /// Fluent's, or the network's on the way there.
+    Upstream,
+}
+
+impl Fault {
+    /// The word for logs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Proxy => "proxy",
+            Self::Identity => "identity",
+            Self::Upstream => "upstream",
+        }
+    }
+}
+
+/// What an error comes to: one row of the table of answers.
+struct Row {
+    fault: Fault,
+    status: StatusCode,
+    code: &'static str,
+    /// The proxy error type of RFC 9209, section 2.3.
+    proxy_status: &'static str,
+    message: &'static str,
+}
+
+impl ProxyError {
+    /// Whose fault it was.
+    #[must_use]
+    pub fn fault(&self) -> Fault {
+        self.row().fault
+    }
+
+    /// The status of the answer; 499 stands in logs only, as nobody is there to read it.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        self.row().status
+    }
+
+    /// The code in the answer's `extensions`.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        self.row().code
+    }
+
+    /// The sentence that the caller reads.
+    #[must_use]
+    pub fn message(&self) -> &'static str {
+        self.row().message
+    }
+
+    fn row(&self) -> Row {
+        match self {
+            Self::Rejected(rejection) => rejected(*rejection),
+            Self::InstanceUnknown => Row {
+                fault: Fault::Client,
+                status: StatusCode::NOT_FOUND,
+                code: "INSTANCE_UNKNOWN",
+                proxy_status: "destination_not_found",
+                message: "The path names an instance that this proxy does not know.",
+            },
+            Self::UserUnknown => Row {
+                fault: Fault::Client,
+                status: StatusCode::BAD_REQUEST,
+                code: "USER_UNKNOWN",
+                proxy_status: "http_request_error",
+                message: "The header x-fluent-user names a user that this proxy does not know.",
+            },
+            Self::BodyTooLarge => Row {
+                fault: Fault::Client,
+                status: StatusCode::PAYLOAD_TOO_LARGE,
+                code: "BODY_TOO_LARGE",
+                proxy_status: "http_request_denied",
+                message: "The request's body is longer than this proxy takes.",
+            },
+            Self::BodyStalled => Row {
+                fault: Fault::Client,
+                status: StatusCode::REQUEST_TIMEOUT,
+                code: "REQUEST_TIMEOUT",
+                proxy_status: "http_request_error",
+                message: "The rest of the request's body did not come in time.",
+            },
+            Self::CallerGone => Row {
+                fault: Fault::Client,
+                status: caller_gone(),
+                code: "CALLER_GONE",
+                proxy_status: "http_request_error",
+                message: "The caller left.",
+            },
+            Self::Token(TokenError::Refused { .. }) => Row {
+                fault: Fault::Identity,
+                status: StatusCode::BAD_GATEWAY,
+                code: "CREDENTIALS_REFUSED",
+                proxy_status: "proxy_configuration_error",
+                message: "Fluent refused the proxy's credentials; no login is tried until the cool-down is over.",
+            },
+            Self::Token(TokenError::Unavailable { .. }) => Row {
+                fault: Fault::Identity,
+                status: StatusCode::SERVICE_UNAVAILABLE,
+                code: "TOKEN_UNAVAILABLE",
+                proxy_status: "destination_unavailable",
+                message: "The proxy cannot get a token from Fluent at the moment.",
+            },
+            Self::Upstream(error) => upstream(error),
+            Self::Internal => Row {
+                fault: Fault::Proxy,
+                status: StatusCode::INTERNAL_SERVER_ERROR,
+                code: "INTERNAL",
+                proxy_status: "proxy_internal_error",
+                message: "The proxy failed on this request; this is a bug.",
+            },
+        }
+    }
+
+    /// The time after which the same request may succeed.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Token(
+                TokenError::Refused { retry_after, .. } | TokenError::Unavailable { retry_after, .. },
+            ) => Some(*retry_after),
+            Self::Rejected(_)
+            | Self::InstanceUnknown
+            | Self::UserUnknown
+            | Self::BodyTooLarge
+            | Self::BodyStalled
+            | Self::CallerGone
+            | Self::Upstream(_)
+            | Self::Internal => None,
+        }
+    }
+
+    /// The answer to a caller who sent `accept` (its `Accept` headers) and is known as `request_id`.
+    #[must_use]
+    pub fn answer(&self, accept: Accept, request_id: &HeaderValue) -> Response<Body> {
+        let row = self.row();
+        let id = request_id.to_str().unwrap_or_default();
+        let body = json!({
+            "errors": [{
+                "message": row.message,
+                "extensions": { "code": row.code, "requestId": id },
+            }],
+        });
+        let mut response = Response::new(Body::from(body.to_string()));
+        *response.status_mut() = row.status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(accept.media_type()));
+        headers.insert(REQUEST_ID, request_id.clone());
+        if let Ok(value) = HeaderValue::try_from(format!("fluent-auth-proxy; error={}", row.proxy_status)) {
+            headers.insert(PROXY_STATUS, value);
+        }
+        if let Some(time) = self.retry_after() {
+            headers.insert(RETRY_AFTER, HeaderValue::from(whole_seconds(time)));
+        }
+        if let Self::Rejected(Rejection::MethodNotAllowed { allow }) = self {
+            headers.insert(ALLOW, HeaderValue::from_static(allow));
+        }
+        response
+    }
+
+    /// The error with all its causes, for the log.
+    #[must_use]
+    pub fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            let sentence = error.to_string();
+            // Transparent errors repeat the one above them.
+            if !text.ends_with(&sentence) {
+                text.push_str(": ");
+                text.push_str(&sentence);
+            }
+            cause = error.source();
+        }
+        text
+    }
+}
+
+fn rejected(rejection: Rejection) -> Row {
+    let row = |status, code, proxy_status, message| Row {
+        fault: Fault::Client,
+        status,
+        code,
+        proxy_status,
+        message,
+    };
+    let denied = "http_request_denied";
+    match rejection {
+        Rejection::LoopDetected => Row {
+            fault: Fault::Proxy,
+            ..row(
+                StatusCode::LOOP_DETECTED,
+                "LOOP_DETECTED",
+                "proxy_loop_detected",
+                "The request has been through this proxy before; its upstream URL leads back to it.",
+            )
+        },
+        Rejection::HostNotAllowed => row(
+            StatusCode::MISDIRECTED_REQUEST,
+            "HOST_NOT_ALLOWED",
+            denied,
+            "The header Host names nobody whom this proxy answers for; listen.allowed_hosts can allow it.",
+        ),
+        Rejection::CrossOrigin => row(
+            StatusCode::FORBIDDEN,
+            "CROSS_ORIGIN",
+            denied,
+            "The request comes from a page of another origin; listen.allowed_origins can allow it.",
+        ),
+        Rejection::HeaderRequired => row(
+            StatusCode::PRECONDITION_FAILED,
+            "HEADER_REQUIRED",
+            denied,
+            "The request lacks the header that listen.required_header asks for.",
+        ),
+        Rejection::ContentTypeNotAllowed => row(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "CONTENT_TYPE_NOT_ALLOWED",
+            denied,
+            "The header Content-Type is missing or one that a form can send; send application/json.",
+        ),
+        Rejection::PathNotFound => row(
+            StatusCode::NOT_FOUND,
+            "PATH_NOT_FOUND",
+            "destination_not_found",
+            "The path is not one that this proxy serves; listen.paths can add it.",
+        ),
+        Rejection::MethodNotAllowed { .. } => row(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "METHOD_NOT_ALLOWED",
+            denied,
+            "The path does not take this method.",
+        ),
+    }
+}
+
+fn upstream(error: &UpstreamError) -> Row {
+    let row = |status, code, proxy_status, message| Row {
+        fault: Fault::Upstream,
+        status,
+        code,
+        proxy_status,
+        message,
+    };
+    match error {
+        UpstreamError::Unreachable(cause, _) => row(
+            StatusCode::BAD_GATEWAY,
+            "UPSTREAM_UNREACHABLE",
+            match cause {
+                Unreachable::Name => "dns_error",
+                Unreachable::Time => "connection_timeout",
+                Unreachable::Refused => "connection_refused",
+                Unreachable::Certificate => "tls_certificate_error",
+                Unreachable::Tls => "tls_protocol_error",
+                Unreachable::Other => "destination_unavailable",
+            },
+            "The proxy cannot connect to Fluent.",
+        ),
+        UpstreamError::Interrupted(_) | UpstreamError::Request(_) => row(
+            StatusCode::BAD_GATEWAY,
+            "UPSTREAM_INTERRUPTED",
+            "connection_terminated",
+            "The connection to Fluent died before an answer; whether the request took effect is not known.",
+        ),
+        UpstreamError::TimedOut => row(
+            StatusCode::GATEWAY_TIMEOUT,
+            "UPSTREAM_TIMEOUT",
+            "http_response_timeout",
+            "Fluent did not answer in time; whether the request took effect is not known.",
+        ),
+    }
+}
+
+/// `Retry-After` knows whole seconds only: never less than the time, and at least one.
+fn whole_seconds(time: Duration) -> u64 {
+    let up = u64::from(time.subsec_nanos() > 0);
+    time.as_secs().saturating_add(up).max(1)
+}
+
+/// The media type in which a caller wants answers of the proxy itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accept {
+    /// `application/graphql-response+json`: named by the caller.
+    GraphQl,
+    /// `application/json`: for all others, as GraphQL over HTTP says.
+    Json,
+}
+
+impl Accept {
+    /// What the caller's `Accept` headers ask for. A wildcard is no wish for the newer type.
+    #[must_use]
+    pub fn of(headers: &HeaderMap) -> Self {
+        let ranges = headers
+            .get_all(http::header::ACCEPT)
+            .into_iter()
+            .filter_map(|value| value.to_str().ok());
+        let named = ranges.flat_map(|value| value.split(',')).any(|range| {
+            let mut parts = range.split(';').map(str::trim);
+            let media = parts.next().unwrap_or_default();
+            media.eq_ignore_ascii_case(GRAPHQL_JSON) && !parts.any(is_zero_weight)
+        });
+        if named { Self::GraphQl } else { Self::Json }
+    }
+
+    fn media_type(self) -> &'static str {
+        match self {
+            Self::GraphQl => GRAPHQL_JSON,
+            Self::Json => "application/json",
+        }
+    }
+}
+
+fn is_zero_weight(parameter: &str) -> bool {
+    parameter.split_once('=').is_some_and(|(name, weight)| {
+        name.trim().eq_ignore_ascii_case("q")
+            && weight.trim().parse::<f32>().is_ok_and(|weight| weight <= 0.0)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use http::header::ACCEPT;
+
+    use super::*;
+
+    fn accept(value: &'static str) -> Accept {
+        Accept::of(&HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(value))]))
+    }
+
+    #[test]
+    fn the_newer_media_type_is_for_callers_who_name_it() {
+        assert_eq!(accept("application/graphql-response+json"), Accept::GraphQl);
+        assert_eq!(
+            accept("text/html, Application/GraphQL-Response+JSON;q=0.9"),
+            Accept::GraphQl
+        );
+        assert_eq!(
+            accept("application/graphql-response+json;q=0, application/json"),
+            Accept::Json
+        );
+        assert_eq!(accept("*/*"), Accept::Json);
+        assert_eq!(Accept::of(&HeaderMap::new()), Accept::Json);
+    }
+
+    #[test]
+    fn retry_after_is_whole_seconds_and_never_too_early() {
+        assert_eq!(whole_seconds(Duration::from_millis(1)), 1);
+        assert_eq!(whole_seconds(Duration::from_secs(16)), 16);
+        assert_eq!(whole_seconds(Duration::from_millis(16_001)), 17);
+        assert_eq!(whole_seconds(Duration::ZERO), 1);
+    }
+
+    #[test]
+    fn an_answer_has_the_shape_of_graphql_over_http() {
+        let id = HeaderValue::from_static("abc");
+        let error = ProxyError::Rejected(Rejection::MethodNotAllowed { allow: "GET, POST" });
+        let response = error.answer(Accept::GraphQl, &id);
+        assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED);
+        assert_eq!(response.headers()[ALLOW], "GET, POST");
+        assert_eq!(response.headers()[CONTENT_TYPE], GRAPHQL_JSON);
+        assert_eq!(response.headers()[REQUEST_ID], "abc");
+        assert_eq!(
+            response.headers()[PROXY_STATUS],
+            "fluent-auth-proxy; error=http_request_denied"
+        );
+    }
+}

@@ -1,0 +1,212 @@
+//! The story of one request.
+//!
+//! `guard.admit → guard.scrub_request → authorize.send → guard.scrub_response → stream`
+//!
+//! Everything else in the house explains one of the lines of [`Proxy::forward`].
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri, request};
+use hyper::body::Incoming;
+use tracing::Level;
+use url::Url;
+
+use crate::authorize::Authorize;
+use crate::body::{BodyLimits, End, Ending, Metered, Recorder, TapeBudget};
+use crate::error::{Accept, Fault, ProxyError};
+use crate::guard::{self, Connection, Destination, Guard, Payload, RequestHeaders, Target, ViaId};
+use crate::name::Name;
+use crate::server::Peer;
+use crate::telemetry::{AccessLog, Exchange, Failure};
+use crate::token::TokenSource;
+
+/// Chooses one of an instance's users.
+const FLUENT_USER: HeaderName = HeaderName::from_static("x-fluent-user");
+
+/// Takes requests without a token and answers them with what Fluent says.
+pub struct Proxy {
+    /// Who may ask.
+    pub guard: Guard,
+    /// Our entry in `Via`, where `upstream.via` is on.
+    pub via: Option<ViaId>,
+    /// The instances by name.
+    pub instances: BTreeMap<Name, Route>,
+    /// The way upstream.
+    pub authorize: Authorize<Body>,
+    /// What a request's body may take.
+    pub body_limits: BodyLimits,
+    /// The memory of all tapes.
+    pub tapes: TapeBudget,
+    /// The longest pause within an answer's body.
+    pub read_timeout: Duration,
+    /// Which requests the log tells of.
+    pub access: AccessLog,
+}
+
+/// One instance, as requests are sent to it.
+pub struct Route {
+    scheme: Scheme,
+    authority: Authority,
+    host: HeaderValue,
+    /// What stands before every path: the path of the instance's URL, without a final slash.
+    prefix: String,
+    account: Option<HeaderValue>,
+    users: BTreeMap<Name, Arc<dyn TokenSource>>,
+}
+
+impl Route {
+    /// The way to the API whose root is `url`; `None` where no request can be sent to it.
+    #[must_use]
+    pub fn new(
+        url: &Url,
+        account: Option<HeaderValue>,
+        users: BTreeMap<Name, Arc<dyn TokenSource>>,
+    ) -> Option<Self> {
+        let root: Uri = url.as_str().parse().ok()?;
+        Some(Self {
+            scheme: root.scheme()?.clone(),
+            authority: root.authority()?.clone(),
+            host: guard::upstream_host(url)?,
+            prefix: root.path().trim_end_matches('/').to_owned(),
+            account,
+            users,
+        })
+    }
+
+    /// The user that the request names, or the instance's own.
+    fn user(&self, headers: &HeaderMap) -> Result<&dyn TokenSource, ProxyError> {
+        let mut named = headers.get_all(FLUENT_USER).iter();
+        let name = match (named.next(), named.next()) {
+            (None, _) => Name::DEFAULT,
+            (Some(name), None) => name.to_str().map_err(|_| ProxyError::UserUnknown)?,
+            (Some(_), Some(_)) => return Err(ProxyError::UserUnknown),
+        };
+        self.users
+            .get(name)
+            .map(AsRef::as_ref)
+            .ok_or(ProxyError::UserUnknown)
+    }
+
+    fn uri(&self, to: Destination<'_>) -> Result<Uri, ProxyError> {
+        let path = if self.prefix.is_empty() {
+            to.path_and_query.parse()
+        } else {
+            PathAndQuery::try_from(format!("{}{}", self.prefix, to.path_and_query))
+        };
+        let mut parts = http::uri::Parts::default();
+        parts.scheme = Some(self.scheme.clone());
+        parts.authority = Some(self.authority.clone());
+        parts.path_and_query = Some(path.map_err(|_| ProxyError::Internal)?);
+        Uri::from_parts(parts).map_err(|_| ProxyError::Internal)
+    }
+}
+
+impl Proxy {
+    /// Answers one request, whatever becomes of it.
+    pub async fn handle(&self, peer: Peer, request: Request<Body>) -> Response<Body> {
+        let (head, body) = request.into_parts();
+        let accept = Accept::of(&head.headers);
+        let id = guard::request_id(&head.headers)
+            .cloned()
+            .unwrap_or_else(new_request_id);
+        let mut exchange = Exchange::begin(self.access, head.method.clone(), head.uri.clone(), id);
+        match self.forward(peer, head, body, &mut exchange).await {
+            Ok(answer) => self.stream(answer, exchange),
+            Err(error) => refuse(&error, accept, exchange),
+        }
+    }
+
+    async fn forward(
+        &self,
+        peer: Peer,
+        mut head: request::Parts,
+        body: Body,
+        exchange: &mut Exchange,
+    ) -> Result<Response<Incoming>, ProxyError> {
+        let connection = Connection::Tcp(peer.local);
+        let uri = std::mem::take(&mut head.uri);
+        let admitted = self
+            .guard
+            .admit(&head.method, &uri, &head.headers, connection, Payload::of(&body))?;
+        let Target::Upstream(to) = admitted.target else {
+            return Err(ProxyError::Internal);
+        };
+        let (name, route) = self.route(to)?;
+        exchange.instance = Some(name.clone());
+        let tokens = route.user(&head.headers)?;
+        if self.body_limits.forbid(&body) {
+            return Err(ProxyError::BodyTooLarge);
+        }
+        head.uri = route.uri(to)?;
+        self.guard.scrub_request(&mut head.headers);
+        let ours = RequestHeaders {
+            host: &route.host,
+            account: route.account.as_ref(),
+            via: self.via.as_ref().map(|via| via.entry(head.version)),
+            request_id: &exchange.request_id,
+        };
+        guard::set_request_headers(&mut head.headers, ours);
+        let body = Recorder::new(body, self.body_limits, &self.tapes);
+        let mut answer = self.authorize.send(tokens, head, body, exchange).await?;
+        guard::scrub_response(answer.headers_mut());
+        let via = self.via.as_ref().map(|via| via.entry(answer.version()));
+        guard::set_response_headers(answer.headers_mut(), via, &exchange.request_id);
+        Ok(answer)
+    }
+
+    /// Hands the answer on as it comes; its end is the end of the exchange.
+    fn stream(&self, answer: Response<Incoming>, mut exchange: Exchange) -> Response<Body> {
+        exchange.status = answer.status();
+        let on_end = |End { ending, bytes }| match ending {
+            Ending::Complete => exchange.end(bytes),
+            Ending::CallerGone => exchange.caller_gone(bytes),
+            Ending::Cut => {
+                exchange.failure = Some(Failure {
+                    code: "UPSTREAM_INTERRUPTED",
+                    fault: Fault::Upstream.as_str(),
+                    level: level(Fault::Upstream),
+                    detail: "the answer was cut, as its end did not come from upstream".to_owned(),
+                });
+                exchange.end(bytes);
+            }
+        };
+        answer.map(|body| Body::new(Metered::new(body, self.read_timeout, on_end)))
+    }
+
+    fn route(&self, to: Destination<'_>) -> Result<(&Name, &Route), ProxyError> {
+        self.instances
+            .get_key_value(to.instance.unwrap_or(Name::DEFAULT))
+            .ok_or(ProxyError::InstanceUnknown)
+    }
+}
+
+fn refuse(error: &ProxyError, accept: Accept, mut exchange: Exchange) -> Response<Body> {
+    let answer = error.answer(accept, &exchange.request_id);
+    exchange.status = answer.status();
+    exchange.failure = Some(Failure {
+        code: error.code(),
+        fault: error.fault().as_str(),
+        level: level(error.fault()),
+        detail: error.chain(),
+    });
+    exchange.end(0);
+    answer
+}
+
+/// How loudly the log tells of a fault: what an operator must act on is louder than what a caller did wrong.
+fn level(fault: Fault) -> Level {
+    match fault {
+        Fault::Client => Level::INFO,
+        Fault::Identity | Fault::Upstream => Level::WARN,
+        Fault::Proxy => Level::ERROR,
+    }
+}
+
+fn new_request_id() -> HeaderValue {
+    let text = format!("{:032x}", fastrand::u128(..));
+    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("0"))
+}
