@@ -173,6 +173,18 @@ impl Injection {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct FaultId(u64);
 
+impl FaultId {
+    /// The fault that the control interface names so.
+    pub(crate) fn from_number(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// The name on the control interface.
+    pub(crate) fn number(self) -> u64 {
+        self.0
+    }
+}
+
 /// The faults of one sandbox. Clones share them.
 #[derive(Clone, Default)]
 pub struct Faults {

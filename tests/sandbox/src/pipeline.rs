@@ -268,11 +268,15 @@ pub(crate) fn error(status: StatusCode, code: &str, message: &str) -> Response {
         .into_response()
 }
 
-fn status(code: u16, retry_after: Option<String>, body: Option<String>) -> Response {
+/// A status of one's own; one that cannot be is a 500.
+pub(crate) fn status(code: u16, retry_after: Option<String>, body: Option<String>) -> Response {
     let known = StatusCode::from_u16(code)
         .ok()
         .filter(|code| code.as_u16() >= 200);
     let status = known.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    if status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED {
+        return status.into_response();
+    }
     let mut response = match body {
         Some(body) => (status, [(header::CONTENT_TYPE, "application/json")], body).into_response(),
         None => error(

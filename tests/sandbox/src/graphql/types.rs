@@ -277,7 +277,6 @@ impl InventoryPosition {
     field(name = "created_on", ty = "&Option<DateTime<Utc>>"),
     field(name = "updated_on", ty = "&Option<DateTime<Utc>>")
 )]
-#[expect(clippy::large_enum_variant, reason = "only its shape is used, for the schema")]
 #[expect(clippy::duplicated_attributes, reason = "two fields of one type")]
 pub(super) enum Node {
     Customer(Customer),
@@ -301,7 +300,6 @@ pub(super) enum Node {
     field(name = "workflow_ref", ty = "&String"),
     field(name = "workflow_version", ty = "&i32")
 )]
-#[expect(clippy::large_enum_variant, reason = "only its shape is used, for the schema")]
 #[expect(clippy::duplicated_attributes, reason = "two fields of one type")]
 pub(super) enum Orchestrateable {
     Customer(Customer),
@@ -318,7 +316,6 @@ pub(super) enum Orchestrateable {
 /// What carries attributes.
 #[derive(Interface)]
 #[graphql(field(name = "attributes", ty = "&Option<Vec<Attribute>>"))]
-#[expect(clippy::large_enum_variant, reason = "only its shape is used, for the schema")]
 pub(super) enum Extendable {
     Customer(Customer),
     Fulfilment(Fulfilment),
@@ -335,7 +332,6 @@ pub(super) enum Extendable {
 /// What has a reference of its own.
 #[derive(Interface)]
 #[graphql(field(name = "ref", method = "reference", ty = "&String"))]
-#[expect(clippy::large_enum_variant, reason = "only its shape is used, for the schema")]
 pub(super) enum Referenceable {
     Customer(Customer),
     Fulfilment(Fulfilment),

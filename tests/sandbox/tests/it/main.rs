@@ -1,6 +1,12 @@
 //! What a sandbox promises, one law a test.
-#![allow(missing_docs, reason = "a test binary has no readers of its items")]
+#![cfg(test)]
 
+mod control;
+mod faults;
 mod graphql;
+mod paths;
+mod schema;
+mod seen;
+mod serving;
 mod support;
 mod token;
