@@ -319,7 +319,7 @@ mod tests {
         assert_eq!(read("99999999999999999999999", None), Some(3600));
         assert_eq!(read("Sun, 06 Nov 1994 08:49:47 GMT", None), Some(10));
         assert_eq!(read("Sun, 06 Nov 1994 08:49:27 GMT", None), Some(0));
-        assert_eq!(read("Sun, 06 Nov 1999 08:49:37 GMT", None), Some(3600));
+        assert_eq!(read("Sat, 06 Nov 1999 08:49:37 GMT", None), Some(3600));
         let server = Some("Sun, 06 Nov 1994 08:49:40 GMT");
         assert_eq!(read("Sun, 06 Nov 1994 08:49:47 GMT", server), Some(7));
         for nonsense in [
