@@ -55,6 +55,7 @@ pub(crate) fn routes(world: Arc<World>) -> Router {
         .route("/api/v4.1/event/{kind}", post(event).get(event_by_id))
         .route("/api/v4.1/job", post(job))
         .route("/api/v4.1/job/{job}", get(job_by_id))
+        .route("/api/v4.1/job/{job}/results", get(results))
         .route("/api/v4.1/job/{job}/batch", post(batch))
         .route("/api/v4.1/job/{job}/batch/{batch}", get(batch_by_id))
         .route("/api/v4.1/transition", post(transition))
@@ -144,7 +145,7 @@ async fn events(State(desk): State<Shared>, Query(query): Query<Vec<(String, Str
         .map(|(key, value)| (key, json!(value)))
         .collect();
     let count = results.len();
-    Json(json!({"start": 1, "count": count, "total": count, "filters": filters, "results": results}))
+    Json(json!({"start": 1, "count": count, "total": count, "hasMore": false, "filters": filters, "results": results}))
         .into_response()
 }
 
@@ -168,6 +169,10 @@ async fn job(State(desk): State<Shared>, headers: HeaderMap, body: Body) -> Resp
 
 async fn job_by_id(Path(job): Path<String>) -> Json<Value> {
     Json(json!({"jobId": job, "status": "OPEN", "batch": []}))
+}
+
+async fn results(Path(job): Path<String>) -> Json<Value> {
+    Json(json!({"jobId": job, "start": 1, "count": 0, "total": 0, "results": []}))
 }
 
 async fn batch(State(desk): State<Shared>, headers: HeaderMap, body: Body) -> Response {
