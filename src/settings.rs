@@ -1,11 +1,39 @@
 //! Settings: sources → raw → settled, with all problems told at once.
+//!
+//! 1. Later wins: built-in `config/default.toml`, the file, the environment, `--set`.
+//! 2. Text stays text: a password `007` or one with a space at its end arrives as it was written.
+//! 3. A setting stands in two places: key and kind in [`raw`], default and description in `config/default.toml`.
+//!    Known keys, the schema and what counts as a secret follow from them.
+//! 4. Unknown keys, odd values and settings of features that are not there yet stop the start, all of them in
+//!    one run, each with its place and what would be right.
+//! 5. No secret is in any problem, in what is shown, or on the command line.
+//!
+//! The way of a value: `layers` (with `key`, `given`) gather and merge, `settle` (with `kind`) reads and weighs.
+//! What weakens rule 5: who writes a secret into a setting that is none will see it shown.
+
+mod given;
+mod key;
+mod kind;
+mod layers;
+mod problem;
+mod raw;
+mod schema;
+mod settle;
+mod show;
+#[cfg(test)]
+mod tests;
+mod unsupported;
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use http::HeaderValue;
 use url::Url;
 
+pub use self::problem::{Problem, Problems, Source};
+pub use self::show::{Provenance, Row, Value};
 use crate::body::TapeLimits;
 use crate::guard;
 use crate::name::Name;
@@ -13,6 +41,56 @@ use crate::server::{self, Address};
 use crate::telemetry::LogConfig;
 use crate::token::grant::{Login, Policy};
 use crate::upstream;
+
+/// The built-in layer, which is also the documentation of every setting: what `config default` prints.
+pub const DEFAULT: &str = include_str!("../config/default.toml");
+
+/// Where settings come from beside the built-in layer. No `Debug`: an environment holds secrets.
+#[derive(Clone, Default)]
+pub struct Sources {
+    /// The file that `--config` names; without it, the one that the variable `FLUENT_PROXY_CONFIG` names.
+    pub file: Option<PathBuf>,
+    /// The environment, ours and all the rest.
+    pub environment: Vec<(OsString, OsString)>,
+    /// Each `section.key=value` of `--set`, in order.
+    pub set: Vec<String>,
+}
+
+/// Settings, and what else there is to know of them.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The settings.
+    pub settings: Settings,
+    /// Where each comes from.
+    pub provenance: Provenance,
+    /// The files that secrets were read from, for who wants to see them change.
+    pub secret_files: Vec<PathBuf>,
+}
+
+/// The JSON Schema of the settings file: what `config schema` prints.
+#[must_use]
+pub fn schema() -> String {
+    format!("{:#}\n", schema::schema())
+}
+
+impl Settings {
+    /// Loads the settings, reading the files that they name.
+    ///
+    /// # Errors
+    /// All that is wrong with them, at once.
+    pub fn load(sources: &Sources) -> Result<Loaded, Problems> {
+        let catalogue = key::Catalogue::of(&schema::shape());
+        let gathered = layers::Gathered::of(sources, &catalogue);
+        let problems = match gathered.merge() {
+            Ok(merged) => match settle::settle(gathered, &merged, &catalogue) {
+                Ok(loaded) => return Ok(loaded),
+                Err(problems) => problems,
+            },
+            Err(error) => vec![Problem::broken(&error)],
+        };
+        Err(Problems::of(problems))
+    }
+}
 
 /// The settled settings: what every part is built from.
 #[derive(Clone, Debug)]

@@ -1,0 +1,122 @@
+//! The JSON Schema of the settings file: keys and kinds from [`super::raw`], defaults and descriptions from
+//! `config/default.toml`.
+//!
+//! That file is documentation that is read by programs too:
+//! 1. A run of lines `# …` describes the key right below it, whether that is set or an example `#key = value`.
+//! 2. A header of a table is `[name]`, or `#[name]` where it stands for those that users name.
+
+use std::collections::BTreeMap;
+
+use schemars::generate::SchemaSettings;
+use serde_json::{Map, Value, json};
+use toml::de::DeValue;
+
+use super::key::{ANY, Key};
+use super::{DEFAULT, raw};
+
+/// A key as `default.toml` has it.
+pub(super) struct Documented {
+    /// The lines above it, as one text.
+    pub(super) description: String,
+    /// What stands after `=`.
+    pub(super) value: String,
+    /// Whether it is set, not an example.
+    pub(super) set: bool,
+}
+
+/// The keys and kinds alone.
+pub(super) fn shape() -> Value {
+    let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
+    settings
+        .into_generator()
+        .into_root_schema_for::<raw::Settings>()
+        .to_value()
+}
+
+/// The whole schema.
+pub(super) fn schema() -> Value {
+    let mut schema = shape();
+    describe(&mut schema, &Key::default(), &documented());
+    if let Some(root) = schema.as_object_mut() {
+        root.insert("title".to_owned(), json!("Settings of fluent-auth-proxy"));
+    }
+    schema
+}
+
+fn describe(schema: &mut Value, key: &Key, documented: &BTreeMap<String, Documented>) {
+    let Some(schema) = schema.as_object_mut() else {
+        return;
+    };
+    for tables in ["properties", "patternProperties"] {
+        let Some(tables_below) = schema.get_mut(tables).and_then(Value::as_object_mut) else {
+            continue;
+        };
+        for (part, below) in tables_below {
+            let part = if tables == "properties" {
+                part.as_str()
+            } else {
+                ANY
+            };
+            describe(below, &key.join(part), documented);
+        }
+    }
+    if let Some(free) = schema.get_mut("additionalProperties") {
+        describe(free, &key.join(ANY), documented);
+    }
+    let Some(known) = documented.get(&key.general()) else {
+        return;
+    };
+    schema.insert("description".to_owned(), Value::from(known.description.as_str()));
+    if known.set
+        && let Some(default) = json_of(&known.value)
+    {
+        schema.insert("default".to_owned(), default);
+    }
+}
+
+/// A value of TOML as JSON has it.
+fn json_of(toml: &str) -> Option<Value> {
+    fn value(toml: &DeValue<'_>) -> Value {
+        match toml {
+            DeValue::String(text) => Value::from(text.as_ref()),
+            DeValue::Integer(number) => number.to_string().parse::<i64>().map_or(Value::Null, Value::from),
+            DeValue::Float(number) => number.to_string().parse::<f64>().map_or(Value::Null, Value::from),
+            DeValue::Boolean(switch) => Value::from(*switch),
+            DeValue::Datetime(date) => Value::from(date.to_string()),
+            DeValue::Array(items) => items.iter().map(|item| value(item.get_ref())).collect(),
+            DeValue::Table(table) => Value::Object(
+                table
+                    .iter()
+                    .map(|(key, below)| (key.get_ref().to_string(), value(below.get_ref())))
+                    .collect::<Map<_, _>>(),
+            ),
+        }
+    }
+    DeValue::parse(toml).ok().map(|toml| value(toml.get_ref()))
+}
+
+/// Each key of `default.toml`, in the spelling of [`Key::general`].
+pub(super) fn documented() -> BTreeMap<String, Documented> {
+    let mut documented = BTreeMap::new();
+    let mut table = Key::default();
+    let mut description = Vec::new();
+    for line in DEFAULT.lines() {
+        if let Some(prose) = line.strip_prefix("# ") {
+            description.push(prose.trim());
+            continue;
+        }
+        let code = line.strip_prefix('#').unwrap_or(line);
+        if let Some(header) = code.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            table = Key::dotted(header);
+        } else if let Some((key, value)) = code.split_once(" = ") {
+            let known = Documented {
+                description: description.join(" "),
+                value: value.to_owned(),
+                set: code.len() == line.len(),
+            };
+            documented.insert(table.join(key).general(), known);
+        }
+        description.clear();
+    }
+    documented
+}

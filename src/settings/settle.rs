@@ -1,0 +1,269 @@
+//! From raw to settled: every value is read, then weighed against its neighbours.
+//!
+//! 1. A function that settles a part reads all of its fields before it gives up, so that no problem hides another.
+//! 2. `None` means that a problem has been recorded, or that an optional setting is not set.
+//! 3. What is missing is no problem of its own while a source could not be read: it may stand there.
+
+mod instance;
+mod listen;
+mod upstream;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use super::key::{Catalogue, Key};
+use super::kind::secret::of_file;
+use super::kind::{File, Kind};
+use super::layers::{Entry, Gathered, Merged};
+use super::problem::{Problem, Source, Wrong};
+use super::raw::{self, Field};
+use super::show::{Provenance, Value};
+use super::{Loaded, Settings, Shutdown, unsupported};
+use crate::name::Name;
+use crate::secret::Secret;
+use crate::telemetry::LogConfig;
+
+/// What is read so far, and what is wrong with it.
+pub(super) struct Settler {
+    entries: Vec<Entry>,
+    named: BTreeMap<Key, Source>,
+    incomplete: bool,
+    /// Places whose value is refused, whatever it is.
+    refused: BTreeSet<usize>,
+    shown: BTreeMap<usize, String>,
+    secret_files: Vec<PathBuf>,
+    problems: Vec<Problem>,
+}
+
+/// A setting that is either written out or in a file.
+enum Either {
+    Text(String),
+    Secret(Secret),
+}
+
+/// Settles what was gathered.
+pub(super) fn settle(
+    gathered: Gathered,
+    merged: &Merged,
+    catalogue: &Catalogue,
+) -> Result<Loaded, Vec<Problem>> {
+    let mut settler = Settler {
+        entries: gathered.entries,
+        named: gathered.named,
+        incomplete: gathered.incomplete,
+        refused: BTreeSet::new(),
+        shown: BTreeMap::new(),
+        secret_files: Vec::new(),
+        problems: gathered.problems,
+    };
+    settler.refuse_unsupported(merged);
+    let settings = settler.settings(&merged.raw);
+    match settings {
+        Some(settings) if settler.problems.is_empty() => Ok(Loaded {
+            settings,
+            provenance: settler.provenance(merged, catalogue),
+            secret_files: settler.secret_files,
+        }),
+        Some(_) | None => Err(settler.problems),
+    }
+}
+
+impl Settler {
+    fn settings(&mut self, raw: &raw::Settings) -> Option<Settings> {
+        let fluent = self.instance(&Key::dotted("fluent"), &raw.fluent);
+        let mut instances = BTreeMap::new();
+        for (name, raw) in &raw.instances {
+            let key = Key::dotted("instances").join(name.as_str());
+            // A name that is none was a problem where it was given.
+            if let (Some(instance), Ok(name)) = (self.instance(&key, raw), name.parse::<Name>()) {
+                instances.insert(name, instance);
+            }
+        }
+        let listen = self.listen(&raw.listen);
+        let admin = self.read(&raw.admin.address);
+        if let (Some(listen), Some(Some(admin))) = (&listen, &admin) {
+            self.listeners_apart(listen, admin, &raw.admin);
+        }
+        let upstream = self.upstream(&raw.upstream);
+        let tape = self.tape(&raw.upstream);
+        let via = self.read(&raw.upstream.via);
+        let log = self.log(&raw.log);
+        let shutdown = self.shutdown(&raw.shutdown);
+        let workers = self.read(&raw.runtime.workers);
+        instances.insert(Name::default_name(), fluent?);
+        Some(Settings {
+            instances,
+            listen: listen?,
+            upstream: upstream?,
+            tape: tape?,
+            via: via?,
+            admin: admin?,
+            log: log?,
+            shutdown: shutdown?,
+            workers: workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
+        })
+    }
+
+    fn log(&mut self, raw: &raw::Log) -> Option<LogConfig> {
+        let format = self.read(&raw.format);
+        let level = self.read(&raw.level);
+        let access = self.read(&raw.access);
+        Some(LogConfig {
+            format: format?,
+            level: level?,
+            access: access?,
+        })
+    }
+
+    fn shutdown(&mut self, raw: &raw::Shutdown) -> Option<Shutdown> {
+        let delay = self.read(&raw.delay);
+        let deadline = self.read(&raw.deadline);
+        let shutdown = Shutdown {
+            delay: delay?,
+            deadline: deadline?,
+        };
+        if shutdown.delay >= shutdown.deadline {
+            let wrong = Wrong::is("leaves no time to drain before shutdown.deadline")
+                .instead("make shutdown.delay shorter than shutdown.deadline, which includes it");
+            self.refuse(&raw.delay, wrong);
+        }
+        Some(shutdown)
+    }
+
+    /// Reads a value, if there is one.
+    fn read<K: Kind>(&mut self, field: &Field<K>) -> Option<K::Settled> {
+        let place = field.place()?;
+        let entry = self
+            .entries
+            .get(place)
+            .filter(|_| !self.refused.contains(&place))?;
+        match K::read(&entry.given) {
+            Ok(settled) => {
+                self.shown.insert(place, K::show(&settled));
+                Some(settled)
+            }
+            Err(wrong) => {
+                self.refuse(field, wrong);
+                None
+            }
+        }
+    }
+
+    /// Reads a setting that is written out or in a file; `None` where there is neither.
+    fn either<K: Kind>(
+        &mut self,
+        text: &Field<K>,
+        file: &Field<File>,
+        take: fn(K::Settled) -> Either,
+    ) -> Option<Either> {
+        if let Some(text) = self.read(text) {
+            return Some(take(text));
+        }
+        let path = self.read(file)?;
+        self.secret_files.push(path.clone());
+        of_file(&path)
+            .map(Either::Secret)
+            .map_err(|wrong| self.refuse(file, wrong))
+            .ok()
+    }
+
+    /// Whether anything stands there, be it right or wrong.
+    fn is_given<K>(&self, field: &Field<K>) -> bool {
+        self.source(field).is_some()
+    }
+
+    fn source<K>(&self, field: &Field<K>) -> Option<&Source> {
+        self.entries.get(field.place()?).map(|entry| &entry.source)
+    }
+
+    /// Records what is wrong with a value that is there.
+    fn refuse<K>(&mut self, field: &Field<K>, wrong: Wrong) {
+        let Some((place, entry)) = field
+            .place()
+            .and_then(|place| Some((place, self.entries.get(place)?)))
+        else {
+            return;
+        };
+        self.problems
+            .push(Problem::new(&entry.key, Some(entry.source.clone()), wrong));
+        self.refused.insert(place);
+    }
+
+    /// Records what is wrong with a whole instance or user.
+    fn refuse_table(&mut self, table: &Key, wrong: Wrong) {
+        self.problems
+            .push(Problem::new(table, self.named.get(table).cloned(), wrong));
+    }
+
+    /// Records that a value is missing.
+    fn missing(&mut self, key: &Key, table: &Key, wrong: Wrong) {
+        if !self.incomplete {
+            self.problems
+                .push(Problem::new(key, self.named.get(table).cloned(), wrong));
+        }
+    }
+
+    /// Records what is not supported yet, and keeps it from being read.
+    fn refuse_unsupported(&mut self, merged: &Merged) {
+        let default = |key: &Key| {
+            let built_in = |entry: &&Entry| entry.source == Source::Default && entry.key == *key;
+            self.entries.iter().find(built_in).map(|entry| &entry.given)
+        };
+        let refuse = |(key, place): (&Key, &usize)| {
+            let entry = self
+                .entries
+                .get(*place)
+                .filter(|entry| entry.source != Source::Default)?;
+            let wrong = unsupported::refuse(key, &entry.given, default(key))?;
+            Some((*place, Problem::new(key, Some(entry.source.clone()), wrong)))
+        };
+        let refused: Vec<_> = merged.places.iter().filter_map(refuse).collect();
+        for (place, problem) in refused {
+            self.refused.insert(place);
+            self.problems.push(problem);
+        }
+    }
+
+    /// Where each value comes from, for those who ask.
+    fn provenance(&self, merged: &Merged, catalogue: &Catalogue) -> Provenance {
+        let known = catalogue
+            .leaves()
+            .iter()
+            .flat_map(|leaf| leaf.with_names(&self.named));
+        // Free keys are known by being given.
+        let keys: BTreeSet<Key> = known.chain(merged.places.keys().cloned()).collect();
+        let row = |key: Key| {
+            let place = merged.places.get(&key);
+            let entry = place.and_then(|place| self.entries.get(*place));
+            let value = match (place.and_then(|place| self.shown.get(place)), entry) {
+                (_, None) => Value::Unset,
+                (_, Some(_)) if catalogue.is_secret(&key) => Value::Secret,
+                (Some(shown), Some(_)) => Value::Text(shown.clone()),
+                (None, Some(entry)) => Value::Text(entry.given.spelled()),
+            };
+            (key.to_string(), value, entry.map(|entry| entry.source.clone()))
+        };
+        Provenance::of(keys.into_iter().map(row))
+    }
+}
+
+impl Either {
+    fn into_secret(self) -> Secret {
+        match self {
+            Self::Text(text) => Secret::new(text),
+            Self::Secret(secret) => secret,
+        }
+    }
+
+    /// The text of what is no secret, wherever it stood.
+    fn into_text(self) -> String {
+        match self {
+            Self::Text(text) => text,
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "a username or client id is no secret, though its file is read as one"
+            )]
+            Self::Secret(text) => text.expose().to_owned(),
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Settles the proxy's listener, and keeps the admin listener apart from it.
+
+use std::net::IpAddr;
+
+use super::Settler;
+use crate::guard::Rules;
+use crate::server::{Address, Limits};
+use crate::settings::Listen;
+use crate::settings::kind::Kind;
+use crate::settings::kind::domain::ListenAddress;
+use crate::settings::problem::Wrong;
+use crate::settings::raw;
+
+impl Settler {
+    pub(super) fn listen(&mut self, raw: &raw::Listen) -> Option<Listen> {
+        let addresses = self.addresses(raw);
+        let rules = self.rules(raw);
+        let limits = self.limits(raw);
+        let body_timeout = self.read(&raw.body_timeout);
+        let max_body = self.read(&raw.max_body);
+        Some(Listen {
+            addresses: addresses?,
+            rules: rules?,
+            limits: limits?,
+            body_timeout: body_timeout?,
+            max_body: max_body.map(|bytes| (bytes > 0).then_some(bytes))?,
+        })
+    }
+
+    fn addresses(&mut self, raw: &raw::Listen) -> Option<Vec<Address>> {
+        let remote_allowed = self.read(&raw.danger_allow_remote);
+        let addresses = self.read(&raw.address)?;
+        if addresses.is_empty() {
+            self.refuse(&raw.address, Wrong::is("names no address"));
+        }
+        let remote = addresses.iter().find(|address| !is_local(address));
+        if let Some(remote) = remote.filter(|_| remote_allowed == Some(false)) {
+            let wrong = Wrong::is(format!(
+                "has {}, which other machines can reach, and whoever reaches the proxy acts with its credentials",
+                ListenAddress::show(remote)
+            ));
+            self.refuse(
+                &raw.address,
+                wrong.instead("listen on localhost, or set danger_allow_remote = true"),
+            );
+        }
+        Some(addresses)
+    }
+
+    fn rules(&mut self, raw: &raw::Listen) -> Option<Rules> {
+        let allowed_hosts = self.read(&raw.allowed_hosts);
+        let allowed_origins = self.read(&raw.allowed_origins);
+        let required_header = self.read(&raw.required_header);
+        let paths = self.read(&raw.paths)?;
+        if paths.is_empty() {
+            self.refuse(
+                &raw.paths,
+                Wrong::is("names no path").instead("write at least \"/graphql\""),
+            );
+        }
+        Some(Rules {
+            allowed_hosts: allowed_hosts?,
+            allowed_origins: allowed_origins?,
+            required_header,
+            paths,
+        })
+    }
+
+    fn limits(&mut self, raw: &raw::Listen) -> Option<Limits> {
+        let max_connections = self.read(&raw.max_connections);
+        let header_timeout = self.read(&raw.header_timeout);
+        let idle_timeout = self.read(&raw.idle_timeout);
+        let write_timeout = self.read(&raw.write_timeout);
+        Some(Limits {
+            max_connections: max_connections?,
+            header_timeout: header_timeout?,
+            idle_timeout: idle_timeout?,
+            write_timeout: write_timeout?,
+        })
+    }
+
+    /// Two listeners cannot stand in one place.
+    pub(super) fn listeners_apart(&mut self, listen: &Listen, admin: &Address, raw: &raw::Admin) {
+        if listen.addresses.iter().any(|address| collide(address, admin)) {
+            let wrong = Wrong::is("is where the proxy itself listens").instead("give it a port of its own");
+            self.refuse(&raw.address, wrong);
+        }
+    }
+}
+
+fn is_local(address: &Address) -> bool {
+    match address {
+        Address::Localhost(_) | Address::Unix(_) | Address::Systemd => true,
+        Address::Tcp(address) => address.ip().is_loopback(),
+    }
+}
+
+fn collide(one: &Address, other: &Address) -> bool {
+    let (Some((one_port, one)), Some((other_port, other))) = (place(one), place(other)) else {
+        return false;
+    };
+    let same = |a: Option<IpAddr>, b: Option<IpAddr>| match (a, b) {
+        (Some(a), Some(b)) => a == b || a.is_unspecified() || b.is_unspecified(),
+        (None, Some(ip)) | (Some(ip), None) => ip.is_loopback() || ip.is_unspecified(),
+        (None, None) => true,
+    };
+    // Port 0 is a free one each time.
+    one_port == other_port && one_port != 0 && same(one, other)
+}
+
+/// Port and address; no address for `localhost`, which has two.
+fn place(address: &Address) -> Option<(u16, Option<IpAddr>)> {
+    match address {
+        Address::Localhost(port) => Some((*port, None)),
+        Address::Tcp(address) => Some((address.port(), Some(address.ip()))),
+        Address::Unix(_) | Address::Systemd => None,
+    }
+}

@@ -1,0 +1,74 @@
+//! What this version does not do yet: the one table that each new feature shortens.
+//!
+//! A key whose feature is missing is known, and may be set to its default; any other value stops the start, so
+//! that no setting parses and does nothing.
+
+use super::given::Given;
+use super::key::Key;
+use super::problem::Wrong;
+
+/// What of a key is not supported.
+enum Extent {
+    /// Everything but the default, or everything where there is none.
+    All,
+    /// The items for which this says so.
+    Items(fn(&str) -> bool),
+}
+
+const UNSUPPORTED: &[(&str, Extent)] = &[
+    ("fluent.profile", Extent::All),
+    ("fluent.token.refresh", Extent::All),
+    (
+        "listen.address",
+        Extent::Items(|item| item == "systemd" || item.starts_with("unix:")),
+    ),
+    ("listen.allowed_uids", Extent::All),
+    ("listen.graphiql", Extent::Items(|item| item != "false")),
+    (
+        "upstream.proxy",
+        Extent::Items(|item| !matches!(item, "environment" | "none")),
+    ),
+    ("cache.store", Extent::All),
+    ("cache.path", Extent::All),
+    ("cache.redis_url", Extent::All),
+    ("cache.redis_url_file", Extent::All),
+    ("cache.prefix", Extent::All),
+    ("cache.key_file", Extent::All),
+    ("graphql.inspect", Extent::All),
+    ("graphql.mutations", Extent::All),
+    ("graphql.introspection", Extent::All),
+    ("graphql.max_depth", Extent::All),
+    ("graphql.max_aliases", Extent::All),
+    ("graphql.max_root_fields", Extent::All),
+    ("graphql.max_tokens", Extent::All),
+    ("graphql.inspect_limit", Extent::All),
+    ("graphql.rest", Extent::All),
+    ("graphql.trusted_documents", Extent::All),
+    ("graphql.trusted_only", Extent::All),
+    ("telemetry.otlp_endpoint", Extent::All),
+    ("telemetry.service_name", Extent::All),
+    ("telemetry.sample_ratio", Extent::All),
+];
+
+/// What is wrong with a value whose feature is missing.
+pub(super) fn refuse(key: &Key, given: &Given, default: Option<&Given>) -> Option<Wrong> {
+    let general = key.general();
+    let (_, extent) = UNSUPPORTED.iter().find(|(key, _)| *key == general)?;
+    let default = default.map(Given::spelled);
+    let refused = match extent {
+        Extent::All => default.as_ref() != Some(&given.spelled()),
+        Extent::Items(refused) => given.items().iter().any(|item| refused(&item.spelled())),
+    };
+    let right = match default {
+        Some(default) if default.is_empty() => "leave it out".to_owned(),
+        Some(default) => format!("leave it out: it is {default:?} then"),
+        None => "leave it out".to_owned(),
+    };
+    refused.then(|| Wrong::is("has a value that is not supported by this version").instead(right))
+}
+
+/// Whether a key stands in the table, for the tests of the rest.
+#[cfg(test)]
+pub(super) fn concerns(key: &Key) -> bool {
+    UNSUPPORTED.iter().any(|(known, _)| *known == key.general())
+}
