@@ -4,6 +4,7 @@ pub mod admin;
 pub mod app;
 pub mod authorize;
 pub mod body;
+pub mod cli;
 pub mod clock;
 pub mod error;
 pub mod guard;

@@ -1,0 +1,7 @@
+//! The program as its users meet it, against the simulated Fluent.
+//!
+//! Each module is a topic; each test's name is a law. [`support`] starts what a test needs on free ports, and
+//! looks for planted secrets in every answer and every line of the log.
+
+mod main_job;
+mod support;

@@ -1,0 +1,146 @@
+//! What every test needs: a sandbox, a proxy before it, a client that is never off its guard.
+//!
+//! 1. Everything listens on free ports of loopback and ends with the test.
+//! 2. [`Client`] looks for planted secrets in every answer, and holds answers of the proxy itself against the
+//!    shape that the contract gives them.
+//! 3. The log of the whole process is kept, at the level `trace`, and searched for secrets when a [`Proxy`] ends.
+
+mod client;
+mod logs;
+mod process;
+mod secrets;
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+
+use fluent_auth_proxy::app::App;
+use fluent_auth_proxy::clock::Clock;
+use fluent_auth_proxy::settings::{Settings, Sources};
+use fluent_sandbox::{Account, Config, Sandbox};
+
+pub(crate) use client::{Answer, Client, Request};
+pub(crate) use logs::logged;
+pub(crate) use process::Process;
+pub(crate) use secrets::{CLIENT_SECRET, PASSWORD, assert_clean};
+
+/// The user whom the sandbox of a test knows.
+pub(crate) const USERNAME: &str = "integration";
+/// Its client.
+pub(crate) const CLIENT_ID: &str = "ACME";
+
+/// The account of the planted secrets.
+pub(crate) fn account() -> Account {
+    Account {
+        client_id: CLIENT_ID.to_owned(),
+        client_secret: CLIENT_SECRET.to_owned(),
+        ..Account::new(USERNAME, PASSWORD)
+    }
+}
+
+/// A sandbox's settings with the planted account.
+pub(crate) fn fluent() -> Config {
+    Config {
+        accounts: vec![account()],
+        ..Config::default()
+    }
+}
+
+/// A sandbox and a proxy before it, with `settings` (TOML) on top of what connects the two.
+pub(crate) async fn start(settings: &str) -> (Sandbox, Proxy) {
+    let sandbox = Sandbox::start(fluent()).await.unwrap();
+    let proxy = Proxy::start(&sandbox.url(), settings).await;
+    (sandbox, proxy)
+}
+
+/// The environment that names the planted account at `url`, and free ports.
+pub(crate) fn environment(url: &str) -> Vec<(OsString, OsString)> {
+    let fields = [
+        ("FLUENT_URL", url),
+        ("FLUENT_USERNAME", USERNAME),
+        ("FLUENT_PASSWORD", PASSWORD),
+        ("FLUENT_CLIENT_ID", CLIENT_ID),
+        ("FLUENT_CLIENT_SECRET", CLIENT_SECRET),
+    ];
+    fields.map(|(name, value)| (name.into(), value.into())).into()
+}
+
+/// Settings as a user would write them; addresses are free ports unless `toml` says otherwise.
+pub(crate) fn settings(url: &str, toml: &str) -> Settings {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), toml).unwrap();
+    let ports = ["listen.address=localhost:0", "admin.address=localhost:0"];
+    let has_section = |name: &str| toml.contains(name);
+    let set = ports.iter().zip(["# own listen address", "# own admin address"]);
+    let set = set
+        .filter(|(_, mark)| !has_section(mark))
+        .map(|(set, _)| (*set).to_owned())
+        .collect();
+    let sources = Sources {
+        file: Some(file.path().to_owned()),
+        environment: environment(url),
+        set,
+    };
+    Settings::load(&sources)
+        .unwrap_or_else(|problems| panic!("{problems}"))
+        .settings
+}
+
+/// A proxy in this process.
+pub(crate) struct Proxy {
+    app: Option<App>,
+    address: SocketAddr,
+    admin: SocketAddr,
+}
+
+impl Proxy {
+    /// Starts one before the Fluent at `url`.
+    pub(crate) async fn start(url: &str, toml: &str) -> Self {
+        Self::from_settings(&settings(url, toml)).await
+    }
+
+    /// Starts one, and waits until its default instance has a token or failed to get one.
+    pub(crate) async fn from_settings(settings: &Settings) -> Self {
+        logs::capture();
+        let app = App::start(settings, Clock::system()).unwrap();
+        let address = app.addresses()[0];
+        let admin = app.admin_addresses().first().copied().unwrap_or(address);
+        Self {
+            app: Some(app),
+            address,
+            admin,
+        }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(crate) fn admin_address(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// A client of the proxy's listener.
+    pub(crate) fn client(&self) -> Client {
+        Client::new(self.address)
+    }
+
+    /// A client of the admin listener.
+    pub(crate) fn admin(&self) -> Client {
+        Client::new(self.admin)
+    }
+
+    /// Ends it in order.
+    pub(crate) async fn stop(mut self) {
+        if let Some(app) = self.app.take() {
+            app.stop().await;
+        }
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            logs::assert_clean();
+        }
+    }
+}

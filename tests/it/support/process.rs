@@ -1,0 +1,89 @@
+//! The real program, in a process of its own.
+
+use std::net::SocketAddr;
+use std::process::Stdio;
+
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio::sync::mpsc;
+
+use super::{Client, environment};
+
+/// A running `fluent-auth-proxy serve`; killed when dropped.
+pub(crate) struct Process {
+    child: Child,
+    lines: mpsc::UnboundedReceiver<String>,
+    address: SocketAddr,
+    admin: SocketAddr,
+}
+
+impl Process {
+    /// The command, with the planted account at `url`, free ports, and nothing else of this environment.
+    pub(crate) fn command(url: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_fluent-auth-proxy"));
+        command.env_clear().envs(environment(url));
+        command.args([
+            "--set",
+            "listen.address=localhost:0",
+            "--set",
+            "admin.address=localhost:0",
+        ]);
+        command.args(["--set", "log.format=json"]);
+        command.kill_on_drop(true);
+        command
+    }
+
+    /// Starts `command` and waits until it serves.
+    pub(crate) async fn start(mut command: Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let mut stderr = BufReader::new(child.stderr.take().unwrap()).lines();
+        let (sender, mut lines) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = stderr.next_line().await {
+                super::assert_clean(line.as_bytes(), "the log of the process");
+                let _ = sender.send(line);
+            }
+        });
+        loop {
+            let line = lines.recv().await.expect("the program ended before it served");
+            let event: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
+            if event["message"] == "serving" {
+                let first = |key: &str| {
+                    let list = event[key].as_str().unwrap().trim_matches(['[', ']']).to_owned();
+                    list.split(", ").next().unwrap().parse().unwrap()
+                };
+                return Self {
+                    address: first("listen"),
+                    admin: first("admin"),
+                    child,
+                    lines,
+                };
+            }
+        }
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        Client::new(self.address)
+    }
+
+    pub(crate) fn admin(&self) -> Client {
+        Client::new(self.admin)
+    }
+
+    /// The process's id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id().unwrap()
+    }
+
+    /// The next line of the log.
+    pub(crate) async fn line(&mut self) -> Option<String> {
+        self.lines.recv().await
+    }
+
+    /// Sends SIGTERM and waits for the end.
+    pub(crate) async fn terminate(mut self) -> std::process::ExitStatus {
+        let pid = rustix::process::Pid::from_raw(i32::try_from(self.id()).unwrap()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        self.child.wait().await.unwrap()
+    }
+}
