@@ -184,6 +184,20 @@ async fn before_the_body_means_before_the_body() {
 }
 
 #[tokio::test]
+async fn who_waits_for_100_continue_gets_the_early_answer_instead() {
+    let bench = Bench::new().await;
+    let mut stream = TcpStream::connect(bench.sandbox.address()).await.unwrap();
+    let head = "POST /graphql HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\nexpect: 100-continue\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(
+        answer.starts_with("HTTP/1.1 401") && !answer.contains("100"),
+        "{answer}"
+    );
+}
+
+#[tokio::test]
 async fn after_the_body_the_whole_of_it_has_come_and_nothing_is_done() {
     let bench = Bench::new().await;
     let token = bench.token().await;

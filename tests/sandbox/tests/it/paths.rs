@@ -166,6 +166,24 @@ async fn echo_tells_what_came_but_no_secret() {
 }
 
 #[tokio::test]
+async fn echo_tells_the_trailers_of_a_request() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let bench = Bench::new().await;
+    let token = bench.token().await;
+    let mut stream = tokio::net::TcpStream::connect(bench.sandbox.address())
+        .await
+        .unwrap();
+    let request = format!(
+        "POST /api/v4.1/echo HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\nconnection: close\r\n\
+         transfer-encoding: chunked\r\ntrailer: x-sum\r\n\r\n2\r\nhi\r\n0\r\nx-sum: 7\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.contains(r#""trailers":[["x-sum","7"]]"#), "{answer}");
+}
+
+#[tokio::test]
 async fn downloads_come_with_a_length_chunked_or_compressed() {
     let bench = Bench::new().await;
     let token = bench.token().await;
