@@ -120,3 +120,129 @@ pub(super) fn documented() -> BTreeMap<String, Documented> {
     }
     documented
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::settings::key::Catalogue;
+    use crate::settings::{Settings, Sources, unsupported};
+
+    fn known() -> BTreeSet<String> {
+        Catalogue::of(&shape())
+            .leaves()
+            .iter()
+            .map(Key::general)
+            .collect()
+    }
+
+    #[test]
+    fn the_committed_schema_is_the_one_of_this_program() {
+        let committed = include_str!("../../config/schema.json");
+        assert!(
+            serde_json::from_str::<Value>(committed).ok() == Some(schema()),
+            "config/schema.json has drifted: make it again by `cargo run -- config schema > config/schema.json`"
+        );
+    }
+
+    #[test]
+    fn every_key_stands_in_default_toml_and_no_other() {
+        // A parameter of a name that users choose has an example of one.
+        let written: BTreeSet<_> = documented().into_keys().collect();
+        assert_eq!(written, known());
+    }
+
+    #[test]
+    fn every_key_has_a_description_that_is_a_sentence() {
+        for (key, documented) in documented() {
+            assert!(
+                documented.description.ends_with('.'),
+                "{key}: {:?}",
+                documented.description
+            );
+        }
+    }
+
+    #[test]
+    fn every_example_is_a_value_that_loads_or_is_not_supported_yet() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("x");
+        std::fs::write(&file, "x").unwrap();
+        for (general, example) in documented().into_iter().filter(|(_, known)| !known.set) {
+            let key = general
+                .replace("users.*", "users.ops")
+                .replace("extra.*", "extra.audience");
+            let is_file = general.ends_with("_file");
+            let value = if is_file {
+                format!("{:?}", file.display().to_string())
+            } else {
+                example.value
+            };
+            // What belongs together, so that only the example itself can be wrong.
+            let mut needed = vec![
+                ("fluent.url", "\"https://acme.example\"".to_owned()),
+                ("fluent.client_id", "\"i\"".to_owned()),
+                ("fluent.client_secret", "\"s\"".to_owned()),
+                ("fluent.username", "\"u\"".to_owned()),
+                ("fluent.password", "\"p\"".to_owned()),
+                ("fluent.users.ops.username", "\"u\"".to_owned()),
+                ("fluent.users.ops.password", "\"p\"".to_owned()),
+            ];
+            if key.starts_with("upstream.client_") {
+                let path = format!("{:?}", file.display().to_string());
+                needed.push(("upstream.client_cert_file", path.clone()));
+                needed.push(("upstream.client_key_file", path));
+            }
+            let replaced = key.trim_end_matches("_file");
+            needed.retain(|(known, _)| *known != key && (*known != replaced || !is_file));
+            let lines = needed.iter().map(|(key, value)| format!("{key} = {value}\n"));
+            let text: String = lines.chain([format!("{key} = {value}\n")]).collect();
+            let path = folder.path().join("proxy.toml");
+            std::fs::write(&path, text).unwrap();
+            let sources = Sources {
+                file: Some(path),
+                ..Sources::default()
+            };
+            match Settings::load(&sources) {
+                Ok(_) => {}
+                Err(problems) => {
+                    let told: Vec<_> = problems.iter().map(|problem| problem.wrong.as_str()).collect();
+                    assert_eq!(
+                        told,
+                        ["has a value that is not supported by this version"],
+                        "{key}: {problems}"
+                    );
+                    assert!(unsupported::keys().any(|key| key == general));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_schema_marks_secrets_and_no_file_of_one() {
+        let catalogue = Catalogue::of(&shape());
+        let secrets = catalogue
+            .leaves()
+            .iter()
+            .filter(|leaf| catalogue.is_secret(leaf))
+            .map(Key::general);
+        let expected = [
+            "cache.redis_url",
+            "fluent.client_secret",
+            "fluent.password",
+            "fluent.token.extra.*",
+            "fluent.users.*.password",
+            "listen.required_header",
+        ];
+        assert_eq!(
+            secrets.collect::<BTreeSet<_>>(),
+            expected.map(str::to_owned).into()
+        );
+    }
+
+    #[test]
+    fn what_is_unsupported_is_known() {
+        assert!(unsupported::keys().all(|key| known().contains(key)));
+    }
+}
