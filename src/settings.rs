@@ -2,7 +2,7 @@
 //!
 //! 1. Later wins: built-in `config/default.toml`, the file, the environment, `--set`.
 //! 2. Text stays text: a password `007` or one with a space at its end arrives as it was written.
-//! 3. A setting stands in two places: key and kind in [`raw`], default and description in `config/default.toml`.
+//! 3. A setting stands in two places: key and kind in `raw`, default and description in `config/default.toml`.
 //!    Known keys, the schema and what counts as a secret follow from them.
 //! 4. Unknown keys, odd values and settings of features that are not there yet stop the start, all of them in
 //!    one run, each with its place and what would be right.

@@ -181,35 +181,32 @@ impl Catalogue {
 
     /// The known variable that is spelled most like `name`.
     pub(super) fn nearest_variable(&self, name: &str) -> Option<String> {
-        let key = Key(name
-            .trim_start_matches(VARIABLE_PREFIX)
-            .split("__")
-            .map(str::to_lowercase)
-            .collect());
-        nearest(name, self.spelled_like(&key).map(|known| known.variable()))
+        let name = name.to_uppercase();
+        let parts = name.strip_prefix(VARIABLE_PREFIX).unwrap_or(&name).split("__");
+        let key = Key(parts.map(str::to_lowercase).collect());
+        nearest(&name, self.spelled_like(&key).map(|known| known.variable()))
     }
 
-    /// The known keys and tables, with the names of `key` where they have any.
+    /// The known keys and tables, with the names of `key` where it has some in their place.
     fn spelled_like<'a>(&'a self, key: &'a Key) -> impl Iterator<Item = Key> + 'a {
         let tables = self
             .leaves
             .iter()
             .filter_map(|leaf| leaf.0.split_last().map(|(_, table)| table));
+        let tables = tables.filter(|table| table.last().is_some_and(|last| last != ANY));
         let leaves = self.leaves.iter().map(|leaf| leaf.0.as_slice());
-        leaves
-            .chain(tables)
-            .filter(|known| !known.is_empty())
-            .map(|known| {
-                let named = known
-                    .iter()
-                    .enumerate()
-                    .map(|(index, part)| match key.0.get(index) {
-                        Some(name) if part == ANY => name.clone(),
-                        Some(_) | None if part == ANY => "NAME".to_owned(),
-                        Some(_) | None => part.clone(),
-                    });
-                Key(named.collect())
-            })
+        leaves.chain(tables).map(|known| {
+            let same_root = known.first() == key.0.first();
+            let named = known
+                .iter()
+                .enumerate()
+                .map(|(index, part)| match key.0.get(index) {
+                    Some(name) if part == ANY && same_root => name.clone(),
+                    Some(_) | None if part == ANY => "NAME".to_owned(),
+                    Some(_) | None => part.clone(),
+                });
+            Key(named.collect())
+        })
     }
 
     /// The key that a variable stands for; `rest` is its name without the prefix.

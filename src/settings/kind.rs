@@ -83,8 +83,11 @@ impl<const MIN: usize, const MAX: usize> Kind for Count<MIN, MAX> {
             .and_then(|number| usize::try_from(number).ok())
             .filter(|number| (MIN..=MAX).contains(number))
             .ok_or_else(|| {
-                Wrong::is(format!("is {:?}, which is out of bounds", given.spelled()))
-                    .instead(format!("write a whole number from {MIN} to {MAX}"))
+                Wrong::is(format!(
+                    "is {:?}, which is no number within its bounds",
+                    given.spelled()
+                ))
+                .instead(format!("write a whole number from {MIN} to {MAX}"))
             })
     }
 

@@ -100,7 +100,7 @@ impl Gathered {
                 Wrong::is("is a table").instead("set one of the keys in it"),
             ),
             Some(Node::Leaf { secret: false }) => match ill_named(catalogue, &key) {
-                Some((named, wrong)) => Problem::new(named, source, wrong),
+                Some((named, wrong)) => Problem::new(&named, source, wrong),
                 None => return self.give(catalogue, key, Given::plain(value), Source::CommandLine),
             },
         };
@@ -267,16 +267,11 @@ fn insert(tree: &mut Map<String, Value>, key: &Key, value: ValueKind) {
 }
 
 fn collect_places(value: &Value, key: &Key, places: &mut BTreeMap<Key, usize>) {
-    match &value.kind {
-        ValueKind::Table(table) => {
-            for (part, value) in table {
-                collect_places(value, &key.join(part.as_str()), places);
-            }
+    if let ValueKind::Table(table) = &value.kind {
+        for (part, value) in table {
+            collect_places(value, &key.join(part.as_str()), places);
         }
-        ValueKind::U64(place) => {
-            places.extend(usize::try_from(*place).ok().map(|place| (key.clone(), place)));
-        }
-        // Nothing else was put in.
-        _ => {}
+    } else if let ValueKind::U64(place) = &value.kind {
+        places.extend(usize::try_from(*place).ok().map(|place| (key.clone(), place)));
     }
 }

@@ -88,7 +88,7 @@ pub struct Problem {
 }
 
 impl Problem {
-    pub(super) fn new(key: impl ToString, source: Option<Source>, wrong: Wrong) -> Self {
+    pub(super) fn new(key: &impl ToString, source: Option<Source>, wrong: Wrong) -> Self {
         Self {
             key: Some(key.to_string()),
             ..Self::of_source(source, wrong)

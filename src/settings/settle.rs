@@ -176,17 +176,14 @@ impl Settler {
         self.entries.get(field.place()?).map(|entry| &entry.source)
     }
 
-    /// Records what is wrong with a value that is there.
+    /// Records what is wrong with a value that is there; one problem a value is enough.
     fn refuse<K>(&mut self, field: &Field<K>, wrong: Wrong) {
-        let Some((place, entry)) = field
-            .place()
-            .and_then(|place| Some((place, self.entries.get(place)?)))
-        else {
-            return;
-        };
-        self.problems
-            .push(Problem::new(&entry.key, Some(entry.source.clone()), wrong));
-        self.refused.insert(place);
+        let place = field.place().filter(|place| !self.refused.contains(place));
+        if let Some((place, entry)) = place.and_then(|place| Some((place, self.entries.get(place)?))) {
+            self.problems
+                .push(Problem::new(&entry.key, Some(entry.source.clone()), wrong));
+            self.refused.insert(place);
+        }
     }
 
     /// Records what is wrong with a whole instance or user.
@@ -195,11 +192,12 @@ impl Settler {
             .push(Problem::new(table, self.named.get(table).cloned(), wrong));
     }
 
-    /// Records that a value is missing.
+    /// Records that a value is missing, unless it is there and misshapen.
     fn missing(&mut self, key: &Key, table: &Key, wrong: Wrong) {
-        if !self.incomplete {
-            self.problems
-                .push(Problem::new(key, self.named.get(table).cloned(), wrong));
+        let problem = Problem::new(key, self.named.get(table).cloned(), wrong);
+        let told = self.problems.iter().any(|known| known.key == problem.key);
+        if !self.incomplete && !told {
+            self.problems.push(problem);
         }
     }
 

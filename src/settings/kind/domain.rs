@@ -494,3 +494,47 @@ impl Words for AccessLog {
     const WORDS: &'static [(&'static str, Self)] =
         &[("errors", Self::Errors), ("all", Self::All), ("none", Self::None)];
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_way_out_parts_credentials_from_the_url() {
+        let given = Given::plain("http://us%65r:p%40ss@proxy.example:3128");
+        let Ok(Egress::Proxy { url, credentials }) = WayOut::read(&given) else {
+            panic!("is a proxy")
+        };
+        assert_eq!(url.as_str(), "http://proxy.example:3128/");
+        let (username, password) = credentials.unwrap();
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the test asks whether the password arrived"
+        )]
+        let password = password.expose().to_owned();
+        assert_eq!((username.as_str(), password.as_str()), ("user", "p@ss"));
+    }
+
+    #[test]
+    fn only_what_cannot_leave_the_machine_is_loopback() {
+        let loopback = |url: &str| is_loopback(&Url::parse(url).unwrap());
+        for here in [
+            "http://localhost",
+            "http://LOCALHOST:1",
+            "http://127.1.2.3",
+            "http://[::1]",
+            "http://127.1",
+        ] {
+            assert!(loopback(here), "{here}");
+        }
+        for away in [
+            "http://localhost.example",
+            "http://x.localhost",
+            "http://128.0.0.1",
+            "http://[::2]",
+            "http://0.0.0.0",
+        ] {
+            assert!(!loopback(away), "{away}");
+        }
+    }
+}

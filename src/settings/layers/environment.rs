@@ -5,7 +5,7 @@
 //! 3. All other variables are not ours, Kubernetes' `FLUENT_PROXY_SERVICE_HOST` and the like among them.
 //! 4. `FLUENT_PROXY_CONFIG` names the settings file where the command line does not.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use super::Gathered;
@@ -45,44 +45,39 @@ pub(super) fn read(gathered: &mut Gathered, catalogue: &Catalogue, environment: 
     for (name, value) in environment {
         // A name that is not UTF-8 can begin like ours, and is then as unknown as any other.
         let name = name.to_string_lossy();
-        if let Err(problem) = read_one(gathered, catalogue, &name, value) {
-            gathered.problems.push(problem);
-        }
+        let key = match key_of(catalogue, &name) {
+            Some(Ok(key)) => key,
+            Some(Err(problem)) => {
+                gathered.problems.push(*problem);
+                continue;
+            }
+            None => continue,
+        };
+        let source = Source::Variable(name.into_owned());
+        let is_leaf = matches!(catalogue.node(&key), Some(Node::Leaf { .. }));
+        let wrong = match value.to_str() {
+            Some(value) if is_leaf => {
+                gathered.give(catalogue, key, Given::plain(value), source);
+                continue;
+            }
+            Some(_) | None if !is_leaf => Wrong::is("is a table").instead("set one of the keys in it"),
+            Some(_) | None => Wrong::is("is not UTF-8"),
+        };
+        gathered.problems.push(Problem::new(&key, Some(source), wrong));
     }
 }
 
-fn read_one(
-    gathered: &mut Gathered,
-    catalogue: &Catalogue,
-    name: &str,
-    value: &OsStr,
-) -> Result<(), Problem> {
-    let source = || Some(Source::Variable(name.to_owned()));
-    let key = if let Some(rest) = name.strip_prefix(VARIABLE_PREFIX) {
-        let key = catalogue.of_variable(rest).ok_or_else(|| {
-            let wrong = Wrong::is("is not a variable that stands for a setting");
-            Problem::of_source(source(), wrong).nearest(catalogue.nearest_variable(name))
-        })?;
-        key.map_err(|wrong| Problem::of_source(source(), wrong))?
-    } else if let Some(key) = connector_key(name) {
-        key
-    } else {
-        return Ok(());
+/// The key that a variable stands for; `None` where it is not ours.
+fn key_of(catalogue: &Catalogue, name: &str) -> Option<Result<Key, Box<Problem>>> {
+    let Some(rest) = name.strip_prefix(VARIABLE_PREFIX) else {
+        return connector_key(name).map(Ok);
     };
-    if !matches!(catalogue.node(&key), Some(Node::Leaf { .. })) {
-        let wrong = Wrong::is("is a table").instead("set one of the keys in it");
-        return Err(Problem::new(&key, source(), wrong));
+    let problem = |wrong| Problem::of_source(Some(Source::Variable(name.to_owned())), wrong);
+    if let Some(key) = catalogue.of_variable(rest) {
+        return Some(key.map_err(|wrong| Box::new(problem(wrong))));
     }
-    let value = value
-        .to_str()
-        .ok_or_else(|| Problem::new(&key, source(), Wrong::is("is not UTF-8")))?;
-    gathered.give(
-        catalogue,
-        key,
-        Given::plain(value),
-        Source::Variable(name.to_owned()),
-    );
-    Ok(())
+    let unknown = problem(Wrong::is("is not a variable that stands for a setting"));
+    Some(Err(Box::new(unknown.nearest(catalogue.nearest_variable(name)))))
 }
 
 fn connector_key(name: &str) -> Option<Key> {

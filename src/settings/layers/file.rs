@@ -54,11 +54,16 @@ pub(super) fn read_text(gathered: &mut Gathered, catalogue: &Catalogue, text: &s
         locate,
         errors: errors
             .iter()
-            .map(|error| (error.span().unwrap_or_default(), error.message().to_owned()))
+            .map(|error| (error.span().unwrap_or_default(), short(error.message())))
             .collect(),
     };
     reader.table(catalogue.root(), &Key::default(), document.get_ref());
     reader.rest();
+}
+
+/// What is wrong without the list of all that could stand there instead.
+fn short(message: &str) -> String {
+    message.split(", expected").next().unwrap_or_default().to_owned()
 }
 
 fn locate(path: &Path, text: &str, span: Range<usize>) -> Source {
@@ -99,10 +104,12 @@ impl Reader<'_> {
                         .push(Problem::new(&key, Some(source), wrong));
                     continue;
                 }
-                self.gathered
-                    .named
-                    .entry(key.clone())
-                    .or_insert_with(|| source.clone());
+                if matches!(value.get_ref(), DeValue::Table(_)) {
+                    self.gathered
+                        .named
+                        .entry(key.clone())
+                        .or_insert_with(|| source.clone());
+                }
             }
             self.value(below, key, value, source);
         }

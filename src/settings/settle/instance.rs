@@ -28,6 +28,7 @@ const OWN_PARAMETERS: [&str; 7] = [
 ];
 
 /// Who logs in: an instance has the same keys for it as one of its users.
+#[derive(Clone, Copy)]
 struct Credentials<'a> {
     username: &'a Field<Text>,
     username_file: &'a Field<File>,
