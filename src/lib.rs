@@ -1,4 +1,26 @@
 //! An authenticating reverse proxy for the Fluent Commerce GraphQL API.
+//!
+//! It accepts unauthenticated GraphQL on localhost, takes a token from a cache (fetching it with the password
+//! grant when there is none), sets the `Authorization` header and streams the request to Fluent.
+//!
+//! # Floor plan
+//! Imports only go down.
+//!
+//! | floor | rooms | what they know |
+//! | --- | --- | --- |
+//! | 7 | `main`, [`cli`] | arguments, exit codes, signals |
+//! | 6 | [`app`] | builds every part from the settings, runs them, ends them in order |
+//! | 5 | [`settings`] | sources → raw → settled; gathers all problems |
+//! | 4 | [`proxy`], [`admin`] | the story of one request; is it well, and if not, why |
+//! | 3 | [`authorize`] | bearer in; on a 401 drop that token and replay once |
+//! | 2 | [`error`], [`token::cache`] | every fault becomes one answer; one flight, renewal ahead, cool-down |
+//! | 1 | [`token`], [`upstream`] | what tokens are and how one is asked for; the leg to Fluent |
+//! | 0 | [`secret`], [`clock`], [`name`], [`guard`], [`body`], [`server`], [`telemetry`] | pure or general: know nothing of the rest |
+//!
+//! **A request:** `guard.admit → guard.scrub_request → authorize.send → guard.scrub_response → stream`, told by
+//! [`proxy::Proxy::handle`].
+//!
+//! **A token:** `Secret → token::grant → token::cache → authorize → header`.
 
 pub mod admin;
 pub mod app;

@@ -2,7 +2,7 @@
 //!
 //! `guard.admit → guard.scrub_request → authorize.send → guard.scrub_response → stream`
 //!
-//! Everything else in the house explains one of the lines of [`Proxy::forward`].
+//! Everything else in the house explains one of the lines of `Proxy::forward`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -2,7 +2,7 @@
 //!
 //! 1. One loop accepts for all addresses of a listener; over `max_connections` it stops accepting, and so it
 //!    does for a while when the process runs out of descriptors.
-//! 2. Each connection speaks HTTP/1.1 or cleartext HTTP/2, under the clocks of [`pace`].
+//! 2. Each connection speaks HTTP/1.1 or cleartext HTTP/2, under the clocks of `server/pace.rs`.
 //! 3. A drain stops accepting at once, lets each connection end the requests that it has begun, and closes it.
 //! 4. Whoever drops the future of [`Server::run`] cuts what is left.
 
