@@ -171,12 +171,15 @@ async fn run(
         drain.cancel();
         deadline.await;
     };
+    let all_ended = async {
+        serving.await;
+        admin_drain.cancel();
+        tokens.shutdown().await;
+    };
     tokio::select! {
-        () = serving => tracing::info!("every request has ended"),
+        () = all_ended => tracing::info!("every request has ended"),
         () = ending => tracing::warn!("the deadline of the shutdown has passed; what was left is cut"),
     }
-    admin_drain.cancel();
-    tokens.shutdown().await;
 }
 
 fn proxy(

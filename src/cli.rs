@@ -29,7 +29,12 @@ struct Cli {
 
 #[derive(Args)]
 struct Options {
-    #[arg(long, global = true, value_name = "FILE", help = "The settings file [env: FLUENT_PROXY_CONFIG]")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        help = "The settings file [env: FLUENT_PROXY_CONFIG]"
+    )]
     config: Option<PathBuf>,
     /// Sets one setting, such as listen.address=localhost:8080; never a secret.
     #[arg(long, global = true, value_name = "SECTION.KEY=VALUE")]

@@ -198,3 +198,49 @@ pub enum Trouble {
     #[error("the login failed inside the proxy")]
     Internal,
 }
+
+/// Why a login gave no token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum GrantError {
+    /// The credentials were refused: trying them again would only lock the account.
+    #[error("the token endpoint refused the credentials: {0}")]
+    Refused(Refusal),
+    /// Trouble, which may pass.
+    #[error("{trouble}")]
+    Unavailable {
+        /// What went wrong.
+        trouble: Trouble,
+        /// The pause that the answer asked for.
+        retry_after: Option<Duration>,
+    },
+}
+
+impl GrantError {
+    /// Whether this login may have cost one of the attempts that Fluent grants a username.
+    #[must_use]
+    pub fn counts(&self) -> bool {
+        match self {
+            Self::Refused(_) => true,
+            Self::Unavailable { trouble, .. } => match trouble {
+                // What answered was not the login itself, but something before it.
+                Trouble::Status(status) => ![
+                    StatusCode::BAD_GATEWAY,
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    StatusCode::GATEWAY_TIMEOUT,
+                ]
+                .contains(status),
+                Trouble::TimedOut | Trouble::Interrupted | Trouble::Internal => true,
+                Trouble::Unreachable | Trouble::Nonsense(_) | Trouble::HeldBack => false,
+            },
+        }
+    }
+}
+
+impl From<Trouble> for GrantError {
+    fn from(trouble: Trouble) -> Self {
+        Self::Unavailable {
+            trouble,
+            retry_after: None,
+        }
+    }
+}

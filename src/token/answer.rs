@@ -16,8 +16,7 @@ use http::{HeaderValue, StatusCode};
 use serde_json::Value;
 
 use crate::secret::Secret;
-use crate::token::grant::GrantError;
-use crate::token::{OAuthError, Refusal, Trouble};
+use crate::token::{GrantError, OAuthError, Refusal, Trouble};
 
 /// The longest lifetime that is believed.
 pub const LONGEST_LIFE: Duration = Duration::from_hours(30 * 24);

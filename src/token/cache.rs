@@ -154,7 +154,8 @@ impl TokenCache {
         })
     }
 
-    /// Ends the keeper, and waits for flights to end, which they do within their timeouts.
+    /// Ends the keeper, as dropping the cache does, and waits for flights to end, which they do within their
+    /// timeouts.
     pub async fn shutdown(&self) {
         self.stop.cancel();
         self.house.tasks.close();
@@ -164,5 +165,11 @@ impl TokenCache {
     fn default_source(&self) -> Option<&Source> {
         let name = Name::default_name();
         self.instances.get(&name)?.get(&name)
+    }
+}
+
+impl Drop for TokenCache {
+    fn drop(&mut self) {
+        self.stop.cancel();
     }
 }

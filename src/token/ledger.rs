@@ -21,8 +21,7 @@ use std::time::Duration;
 
 use crate::clock::Moment;
 use crate::token::digest::Digest;
-use crate::token::grant::GrantError;
-use crate::token::{Refusal, TokenError, Trouble};
+use crate::token::{GrantError, Refusal, TokenError, Trouble};
 
 /// Fluent's own window, and the slack.
 const WINDOW: Duration = Duration::from_secs(15 * 60 + 15);

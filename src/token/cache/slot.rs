@@ -17,10 +17,11 @@ use crate::clock::Moment;
 use crate::name::Name;
 use crate::token::answer::{Answer, LONGEST_LIFE};
 use crate::token::digest::Digest;
-use crate::token::grant::{GrantError, Login, Policy};
+use crate::token::grant::{Login, Policy};
 use crate::token::ledger::{Ledger, Permit};
 use crate::token::{
-    AccessToken, BoxFuture, Rejection, Replacement, TokenError, TokenSource, Trouble, UnusableToken,
+    AccessToken, BoxFuture, GrantError, Rejection, Replacement, TokenError, TokenSource, Trouble,
+    UnusableToken,
 };
 
 /// The unit in which servers tell lifetimes, and the shortest life that is believed.

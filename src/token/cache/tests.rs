@@ -16,8 +16,9 @@ use tokio::time::{advance, sleep};
 use super::*;
 use crate::clock::{Hand, Moment};
 use crate::secret::Secret;
+use crate::token::GrantError;
 use crate::token::answer::Answer;
-use crate::token::grant::{Grant, GrantError};
+use crate::token::grant::Grant;
 use crate::token::{
     BoxFuture, OAuthError, Refusal, Rejection, Replacement, TokenError, TokenSource as _, Trouble,
 };

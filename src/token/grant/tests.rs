@@ -7,6 +7,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 use crate::token::OAuthError;
+use crate::token::Refusal;
 
 const SECRETS: [&str; 4] = ["hunter2", "client-secret", "TOKEN", "oauth/token"];
 
