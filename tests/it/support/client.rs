@@ -132,7 +132,8 @@ impl Answer {
         assert!(self.json().get("errors").is_none(), "{body}");
     }
 
-    fn check(&self, head: bool) {
+    /// Fails where a secret came out, or the proxy's own answer has not its shape.
+    pub(super) fn check(&self, head: bool) {
         super::assert_clean(&self.body, "a body");
         for (name, value) in &self.headers {
             super::assert_clean(value.as_bytes(), name.as_str());

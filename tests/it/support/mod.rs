@@ -8,19 +8,22 @@
 mod client;
 mod logs;
 mod process;
+mod raw;
 mod secrets;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use fluent_auth_proxy::app::App;
 use fluent_auth_proxy::clock::Clock;
 use fluent_auth_proxy::settings::{Settings, Sources};
 use fluent_sandbox::{Account, Config, Sandbox};
 
-pub(crate) use client::{Answer, Client, Request};
+pub(crate) use client::{Answer, Client, Request, full};
 pub(crate) use logs::logged;
 pub(crate) use process::Process;
+pub(crate) use raw::{Raw, RawUpstream};
 pub(crate) use secrets::{CLIENT_SECRET, PASSWORD, assert_clean};
 
 /// The user whom the sandbox of a test knows.
@@ -50,6 +53,23 @@ pub(crate) async fn start(settings: &str) -> (Sandbox, Proxy) {
     let sandbox = Sandbox::start(fluent()).await.unwrap();
     let proxy = Proxy::start(&sandbox.url(), settings).await;
     (sandbox, proxy)
+}
+
+/// What must come soon; the test fails where it does not.
+pub(crate) async fn soon<T>(what: impl Future<Output = T>) -> T {
+    let patience = Duration::from_secs(30);
+    tokio::time::timeout(patience, what)
+        .await
+        .expect("waited in vain")
+}
+
+/// A proxy before an upstream of raw bytes; its tokens come from a sandbox.
+pub(crate) async fn start_raw(settings: &str) -> (Sandbox, RawUpstream, Proxy) {
+    let sandbox = Sandbox::start(fluent()).await.unwrap();
+    let upstream = RawUpstream::bind().await;
+    let tokens = format!("\n[fluent.token]\npath = \"{}/oauth/token\"\n", sandbox.url());
+    let proxy = Proxy::start(&upstream.url(), &format!("{settings}{tokens}")).await;
+    (sandbox, upstream, proxy)
 }
 
 /// The environment that names the planted account at `url`, and free ports.

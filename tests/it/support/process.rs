@@ -80,10 +80,36 @@ impl Process {
         self.lines.recv().await
     }
 
-    /// Sends SIGTERM and waits for the end.
-    pub(crate) async fn terminate(mut self) -> std::process::ExitStatus {
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Reads the log up to the first line that has this message.
+    pub(crate) async fn line_with(&mut self, message: &str) -> serde_json::Value {
+        loop {
+            let line = super::soon(self.line()).await.expect("the log ended");
+            let event: serde_json::Value = serde_json::from_str(&line).unwrap();
+            if event["message"] == message {
+                return event;
+            }
+        }
+    }
+
+    /// Sends SIGTERM.
+    pub(crate) fn signal(&self) {
         let pid = rustix::process::Pid::from_raw(i32::try_from(self.id()).unwrap()).unwrap();
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-        self.child.wait().await.unwrap()
+    }
+
+    /// Waits for the end.
+    pub(crate) async fn end(&mut self) -> std::process::ExitStatus {
+        super::soon(self.child.wait()).await.unwrap()
+    }
+
+    /// Sends SIGTERM and waits for the end.
+    pub(crate) async fn terminate(mut self) -> std::process::ExitStatus {
+        self.signal();
+        self.end().await
     }
 }
