@@ -2,8 +2,9 @@
 //!
 //! 1. The only place where parts meet: nothing below knows who else there is.
 //! 2. Nothing listens before everything is built; the first login starts before the first request is taken.
-//! 3. The end: not ready, then (after `shutdown.delay`) no new connections, then every begun request ends, then
-//!    the listeners, the tasks and this future end; at `shutdown.deadline` what is left is cut.
+//! 3. The end: not ready, and answers that end their connection; then (after `shutdown.delay`) no new connections,
+//!    then every begun request ends, then the listeners, the tasks and this future end; at `shutdown.deadline` what
+//!    is left is cut.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -12,7 +13,8 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
-use http::{HeaderValue, Request, Response};
+use axum::middleware::{self, Next};
+use http::{HeaderValue, Request, Response, Version, header};
 use hyper::body::Incoming;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -158,7 +160,8 @@ async fn run(
             },
         )
         .with_state(proxy)
-        .layer(CatchPanicLayer::custom(|_| internal()));
+        .layer(CatchPanicLayer::custom(|_| internal()))
+        .layer(middleware::from_fn_with_state(end.clone(), part));
     let serving = front.run(
         move |peer, request| answer(router.clone(), peer, request),
         drain.clone(),
@@ -239,6 +242,19 @@ async fn answer(router: Router, peer: Arc<Peer>, request: Request<Incoming>) -> 
         Ok(response) => response,
         Err(never) => match never {},
     }
+}
+
+/// Once the end has begun, ends the connection with the answer, so that its caller turns to another process.
+async fn part(State(end): State<CancellationToken>, request: Request<Body>, next: Next) -> Response<Body> {
+    // HTTP/2 knows no such header, and tells its callers by GOAWAY when the drain begins.
+    let may_close = request.version() < Version::HTTP_2;
+    let mut response = next.run(request).await;
+    if may_close && end.is_cancelled() {
+        response
+            .headers_mut()
+            .insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 /// The answer to a request that met a bug.

@@ -6,4 +6,5 @@
 mod guard;
 mod headers;
 mod main_job;
+mod shutdown;
 mod support;
