@@ -8,3 +8,4 @@ mod headers;
 mod main_job;
 mod shutdown;
 mod support;
+mod upstream;
