@@ -7,5 +7,6 @@ mod guard;
 mod headers;
 mod main_job;
 mod shutdown;
+mod streaming;
 mod support;
 mod upstream;
