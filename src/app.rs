@@ -27,6 +27,7 @@ use crate::body::{BodyLimits, RequestBody, TapeBudget};
 use crate::clock::Clock;
 use crate::error::{Accept, ProxyError};
 use crate::guard::{Guard, Rules, ViaId};
+use crate::places::Places;
 use crate::proxy::{Proxy, Route};
 use crate::server::{self, Listener, Peer, Server};
 use crate::settings::{Settings, Shutdown};
@@ -205,6 +206,11 @@ fn proxy(
         via: settings.via.then(|| id.clone()),
         instances,
         authorize: Authorize::new(Arc::clone(upstream)),
+        places: Places::new(
+            settings.upstream.max_in_flight,
+            settings.upstream.queue,
+            settings.upstream.queue_timeout,
+        ),
         body_limits: BodyLimits {
             max_body: settings.listen.max_body,
             timeout: settings.listen.body_timeout,

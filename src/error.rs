@@ -15,6 +15,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use serde_json::json;
 
 use crate::guard::Rejection;
+use crate::places::NoPlace;
 use crate::telemetry::caller_gone;
 use crate::token::TokenError;
 use crate::upstream::{Unreachable, UpstreamError};
@@ -47,6 +48,9 @@ pub enum ProxyError {
     /// The caller left before its request was read.
     #[error("the caller left before its request was read to the end")]
     CallerGone,
+    /// Too many requests are under way.
+    #[error("overloaded")]
+    Overloaded(#[from] NoPlace),
     /// There is no token.
     #[error(transparent)]
     Token(#[from] TokenError),
@@ -157,6 +161,13 @@ impl ProxyError {
                 proxy_status: "http_request_error",
                 message: "The caller left.",
             },
+            Self::Overloaded(NoPlace::QueueFull | NoPlace::TimedOut) => Row {
+                fault: Fault::Proxy,
+                status: StatusCode::SERVICE_UNAVAILABLE,
+                code: "OVERLOADED",
+                proxy_status: "connection_limit_reached",
+                message: "The proxy has as many requests under way as it takes; this one was not sent.",
+            },
             Self::Token(TokenError::Refused { .. }) => Row {
                 fault: Fault::Identity,
                 status: StatusCode::BAD_GATEWAY,
@@ -189,6 +200,8 @@ impl ProxyError {
             Self::Token(
                 TokenError::Refused { retry_after, .. } | TokenError::Unavailable { retry_after, .. },
             ) => Some(*retry_after),
+            // Places come free all the time.
+            Self::Overloaded(_) => Some(Duration::from_secs(1)),
             Self::Rejected(_)
             | Self::InstanceUnknown
             | Self::UserUnknown

@@ -15,9 +15,9 @@
 //! | 3 | [`authorize`] | bearer in; on a 401 drop that token and replay once |
 //! | 2 | [`error`], [`token::cache`] | every fault becomes one answer; one flight, renewal ahead, cool-down |
 //! | 1 | [`token`], [`upstream`] | what tokens are and how one is asked for; the leg to Fluent |
-//! | 0 | [`secret`], [`clock`], [`name`], [`guard`], [`body`], [`server`], [`telemetry`] | pure or general: know nothing of the rest |
+//! | 0 | [`secret`], [`clock`], [`name`], [`guard`], [`body`], [`places`], [`server`], [`telemetry`] | pure or general: know nothing of the rest |
 //!
-//! **A request:** `guard.admit → guard.scrub_request → authorize.send → guard.scrub_response → stream`, told by
+//! **A request:** `guard.admit → places.take → guard.scrub_request → authorize.send → guard.scrub_response → stream`, told by
 //! [`proxy::Proxy::handle`].
 //!
 //! **A token:** `Secret → token::grant → token::cache → authorize → header`.
@@ -31,6 +31,7 @@ pub mod clock;
 pub mod error;
 pub mod guard;
 pub mod name;
+pub mod places;
 pub mod proxy;
 pub mod secret;
 pub mod server;

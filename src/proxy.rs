@@ -1,6 +1,6 @@
 //! The story of one request.
 //!
-//! `guard.admit → guard.scrub_request → authorize.send → guard.scrub_response → stream`
+//! `guard.admit → places.take → guard.scrub_request → authorize.send → guard.scrub_response → stream`
 //!
 //! Everything else in the house explains one of the lines of `Proxy::forward`.
 
@@ -20,6 +20,7 @@ use crate::body::{BodyLimits, End, Ending, Metered, Recorder, TapeBudget};
 use crate::error::{Accept, Fault, ProxyError};
 use crate::guard::{self, Connection, Destination, Guard, Payload, RequestHeaders, Target, ViaId};
 use crate::name::Name;
+use crate::places::{Place, Places};
 use crate::server::Peer;
 use crate::telemetry::{AccessLog, Exchange, Failure};
 use crate::token::TokenSource;
@@ -37,6 +38,8 @@ pub struct Proxy {
     pub instances: BTreeMap<Name, Route>,
     /// The way upstream.
     pub authorize: Authorize<Body>,
+    /// Requests at once.
+    pub places: Places,
     /// What a request's body may take.
     pub body_limits: BodyLimits,
     /// The memory of all tapes.
@@ -115,7 +118,7 @@ impl Proxy {
             .unwrap_or_else(new_request_id);
         let mut exchange = Exchange::begin(self.access, head.method.clone(), head.uri.clone(), id);
         match self.forward(peer, head, body, &mut exchange).await {
-            Ok(answer) => self.stream(answer, exchange),
+            Ok((answer, place)) => self.stream(answer, place, exchange),
             Err(error) => refuse(&error, accept, exchange),
         }
     }
@@ -126,7 +129,7 @@ impl Proxy {
         mut head: request::Parts,
         body: Body,
         exchange: &mut Exchange,
-    ) -> Result<Response<Incoming>, ProxyError> {
+    ) -> Result<(Response<Incoming>, Place), ProxyError> {
         let connection = Connection::Tcp(peer.local);
         let uri = std::mem::take(&mut head.uri);
         let admitted = self
@@ -142,6 +145,7 @@ impl Proxy {
             return Err(ProxyError::BodyTooLarge);
         }
         head.uri = route.uri(to)?;
+        let place = self.places.take().await?;
         self.guard.scrub_request(&mut head.headers);
         let ours = RequestHeaders {
             host: &route.host,
@@ -155,23 +159,26 @@ impl Proxy {
         guard::scrub_response(answer.headers_mut());
         let via = self.via.as_ref().map(|via| via.entry(answer.version()));
         guard::set_response_headers(answer.headers_mut(), via, &exchange.request_id);
-        Ok(answer)
+        Ok((answer, place))
     }
 
-    /// Hands the answer on as it comes; its end is the end of the exchange.
-    fn stream(&self, answer: Response<Incoming>, mut exchange: Exchange) -> Response<Body> {
+    /// Hands the answer on as it comes; its end is the end of the exchange, and frees its place.
+    fn stream(&self, answer: Response<Incoming>, place: Place, mut exchange: Exchange) -> Response<Body> {
         exchange.status = answer.status();
-        let on_end = |End { ending, bytes }| match ending {
-            Ending::Complete => exchange.end(bytes),
-            Ending::CallerGone => exchange.caller_gone(bytes),
-            Ending::Cut => {
-                exchange.failure = Some(Failure {
-                    code: "UPSTREAM_INTERRUPTED",
-                    fault: Fault::Upstream.as_str(),
-                    level: level(Fault::Upstream),
-                    detail: "the answer was cut, as its end did not come from upstream".to_owned(),
-                });
-                exchange.end(bytes);
+        let on_end = move |End { ending, bytes }| {
+            drop(place);
+            match ending {
+                Ending::Complete => exchange.end(bytes),
+                Ending::CallerGone => exchange.caller_gone(bytes),
+                Ending::Cut => {
+                    exchange.failure = Some(Failure {
+                        code: "UPSTREAM_INTERRUPTED",
+                        fault: Fault::Upstream.as_str(),
+                        level: level(Fault::Upstream),
+                        detail: "the answer was cut, as its end did not come from upstream".to_owned(),
+                    });
+                    exchange.end(bytes);
+                }
             }
         };
         answer.map(|body| Body::new(Metered::new(body, self.read_timeout, on_end)))

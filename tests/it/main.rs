@@ -6,6 +6,7 @@
 mod guard;
 mod headers;
 mod main_job;
+mod overload;
 mod shutdown;
 mod streaming;
 mod support;
