@@ -67,14 +67,13 @@ impl App {
     /// # Errors
     /// When a listener, TLS or a URL cannot be used.
     pub fn start(settings: &Settings, clock: Clock) -> Result<Self, StartError> {
-        let tls = upstream::tls::config(&settings.upstream.tls)?;
-        let granter = Granter::new(reqwest::Client::builder(), tls.clone())?;
+        let (granter, upstream) = legs(settings)?;
         let logins = settings
             .instances
             .iter()
             .map(|(name, instance)| (name.clone(), instance.users.clone(), instance.policy));
         let tokens = Arc::new(TokenCache::new(logins, Arc::new(granter), clock));
-        let upstream = Arc::new(Upstream::new(settings.upstream.clone(), tls));
+        let upstream = Arc::new(upstream);
         let id = ViaId::random();
         let end = CancellationToken::new();
 
@@ -127,6 +126,20 @@ impl App {
         self.end.cancel();
         let _ = self.ended.await;
     }
+}
+
+/// Both ways out: to the token endpoints, and to the APIs.
+///
+/// # Errors
+/// When TLS or a client cannot be set up.
+pub(crate) fn legs<B>(settings: &Settings) -> Result<(Granter, Upstream<B>), StartError>
+where
+    B: http_body::Body<Data = bytes::Bytes> + Send + Unpin + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let tls = upstream::tls::config(&settings.upstream.tls)?;
+    let granter = Granter::new(reqwest::Client::builder(), tls.clone())?;
+    Ok((granter, Upstream::new(settings.upstream.clone(), tls)))
 }
 
 /// All that runs, until the end that `end` begins.

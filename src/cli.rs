@@ -1,10 +1,17 @@
 //! The command line: arguments, exit codes, signals.
+//!
+//! 1. What a command tells goes to the standard output, what is wrong to the standard error stream.
+//! 2. Wrong usage exits with 2, bad settings with 78; the other codes stand with their commands.
+
+mod check;
+mod health;
+mod manual;
 
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::app::App;
@@ -14,12 +21,28 @@ use crate::telemetry;
 
 /// The settings cannot be used (`EX_CONFIG` of sysexits).
 const BAD_SETTINGS: u8 = 78;
+/// The credentials were refused (`EX_NOPERM`).
+const REFUSED: u8 = 77;
+/// Who was asked cannot be reached (`EX_UNAVAILABLE`).
+const UNAVAILABLE: u8 = 69;
 /// The program stops for another cause.
 const FAILURE: u8 = 1;
+/// The command line makes no sense, as clap has it.
+const WRONG_USAGE: u8 = 2;
+
+/// The end of the help and of the manual page.
+const EXIT_STATUS: &str = "\
+EXIT STATUS:
+  0   done; healthy
+  1   a failure while running; not healthy
+  2   wrong usage
+  69  check: the token endpoint or Fluent cannot be reached, or talks nonsense
+  77  check: the credentials were refused
+  78  the settings cannot be used";
 
 /// Takes unauthenticated GraphQL and hands it to Fluent Commerce with a token.
 #[derive(Parser)]
-#[command(version, arg_required_else_help = false)]
+#[command(version, arg_required_else_help = false, after_long_help = EXIT_STATUS)]
 struct Cli {
     #[command(flatten)]
     options: Options,
@@ -45,11 +68,37 @@ struct Options {
 enum Command {
     /// Runs the proxy until SIGTERM or SIGINT (also without a command).
     Serve,
+    /// Reads all settings and tells every problem; with --login, tries the credentials too.
+    Check {
+        /// Spends exactly one login and one query { me { id } }: without a value those of [fluent].
+        ///
+        /// A login that is refused counts towards the lockout of the account, after 5 within 15 minutes.
+        #[arg(long, value_name = "INSTANCE[/USER]", num_args = 0..=1, default_missing_value = "default")]
+        login: Option<check::Whom>,
+        /// Logs in though a stored refusal cools down; the store in memory keeps none.
+        #[arg(long)]
+        force: bool,
+    },
+    /// Asks the running proxy whether it is ready; exits with 0 or 1.
+    ///
+    /// The proxy is found by admin.address of the settings, of which no other needs to be set.
+    Health {
+        /// Asks whether it is alive, as the health check of a container should.
+        #[arg(long)]
+        live: bool,
+    },
     /// Tells of settings.
     Config {
         #[command(subcommand)]
         what: ConfigCommand,
     },
+    /// Prints the completions for a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Prints the manual page.
+    Man,
 }
 
 #[derive(Subcommand)]
@@ -77,16 +126,34 @@ pub fn run() -> ExitCode {
         Command::Config {
             what: ConfigCommand::Default,
         } => print(settings::DEFAULT),
+        // The only store there is keeps no refusals, so there is nothing to force.
+        Command::Check { login, force: _ } => {
+            with_settings(cli.options, |loaded| check(&loaded.settings, login.as_ref()))
+        }
+        Command::Health { live } => health(cli.options, if live { "/livez" } else { "/readyz" }),
+        Command::Completions { shell } => print_bytes(&manual::completions(shell, Cli::command())),
+        Command::Man => match manual::page(Cli::command()) {
+            Ok(page) => print_bytes(&page),
+            Err(error) => {
+                complain(&error.to_string());
+                ExitCode::from(FAILURE)
+            }
+        },
+    }
+}
+
+impl From<Options> for Sources {
+    fn from(options: Options) -> Self {
+        Self {
+            file: options.config,
+            environment: std::env::vars_os().collect(),
+            set: options.set,
+        }
     }
 }
 
 fn with_settings(options: Options, then: impl FnOnce(Loaded) -> ExitCode) -> ExitCode {
-    let sources = Sources {
-        file: options.config,
-        environment: std::env::vars_os().collect(),
-        set: options.set,
-    };
-    match Settings::load(&sources) {
+    match Settings::load(&options.into()) {
         Ok(loaded) => then(loaded),
         Err(problems) => refuse(&problems),
     }
@@ -95,6 +162,50 @@ fn with_settings(options: Options, then: impl FnOnce(Loaded) -> ExitCode) -> Exi
 fn refuse(problems: &Problems) -> ExitCode {
     complain(&problems.to_string());
     ExitCode::from(BAD_SETTINGS)
+}
+
+fn check(settings: &Settings, whom: Option<&check::Whom>) -> ExitCode {
+    let checked = check::settings(settings).and_then(|good| {
+        print(&good);
+        let Some(whom) = whom else { return Ok(()) };
+        let attempt = check::Attempt::of(settings, whom)?;
+        print(&attempt.announcement());
+        let runtime = one_thread().map_err(|error| check::Failed::Unavailable(error.to_string()))?;
+        print(&runtime.block_on(attempt.run(settings))?);
+        Ok(())
+    });
+    let Err(failed) = checked else {
+        return ExitCode::SUCCESS;
+    };
+    complain(&failed.to_string());
+    ExitCode::from(match failed {
+        check::Failed::Settings(_) => BAD_SETTINGS,
+        check::Failed::Unknown { .. } => WRONG_USAGE,
+        check::Failed::Refused(_) => REFUSED,
+        check::Failed::Unavailable(_) => UNAVAILABLE,
+    })
+}
+
+/// Whatever keeps it from an answer means that the proxy is not well: probes know 0 and 1 only.
+fn health(options: Options, path: &str) -> ExitCode {
+    let asked = settings::admin_address(&options.into())
+        .map_err(|problems| problems.to_string())
+        .and_then(|address| {
+            let runtime = one_thread().map_err(|error| error.to_string())?;
+            let asked = runtime.block_on(health::ask(address.as_ref(), path));
+            asked.map_err(|error| error.to_string())
+        });
+    match asked {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            complain(&reason);
+            ExitCode::from(FAILURE)
+        }
+    }
+}
+
+fn one_thread() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
 fn serve(loaded: &Loaded) -> ExitCode {
@@ -171,7 +282,12 @@ fn raise_open_files() {
 
 /// Writes to standard output, whose reader may have left.
 fn print(text: &str) -> ExitCode {
-    match std::io::stdout().write_all(text.as_bytes()) {
+    print_bytes(text.as_bytes())
+}
+
+fn print_bytes(text: &[u8]) -> ExitCode {
+    let mut out = std::io::stdout();
+    match out.write_all(text).and_then(|()| out.flush()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::from(FAILURE),
     }

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
+use http::header::CONTENT_TYPE;
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri, request};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, request};
 use hyper::body::Incoming;
 use tracing::Level;
 use url::Url;
@@ -78,6 +79,32 @@ impl Route {
             account,
             users,
         })
+    }
+
+    /// A POST of `body` to the GraphQL endpoint, ready but for `Authorization`.
+    ///
+    /// # Errors
+    /// Where the instance's URL leaves no room for it.
+    pub(crate) fn graphql_request<B>(&self, body: B) -> Result<Request<B>, ProxyError> {
+        let mut request = Request::new(body);
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = self.uri(Destination {
+            instance: None,
+            path_and_query: "/graphql",
+            graphql: true,
+        })?;
+        let headers = request.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        guard::set_request_headers(
+            headers,
+            RequestHeaders {
+                host: &self.host,
+                account: self.account.as_ref(),
+                via: None,
+                request_id: &new_request_id(),
+            },
+        );
+        Ok(request)
     }
 
     /// The user that the request names, or the instance's own.

@@ -92,6 +92,20 @@ impl Settings {
     }
 }
 
+/// Loads `admin.address` alone, for who asks a running proxy how it is: needs no credentials, reads no secret.
+///
+/// # Errors
+/// What is wrong with it, or with the sources as a whole, such as unknown keys.
+pub fn admin_address(sources: &Sources) -> Result<Option<Address>, Problems> {
+    let catalogue = key::Catalogue::of(&schema::shape());
+    let gathered = layers::Gathered::of(sources, &catalogue);
+    let settled = match gathered.merge() {
+        Ok(merged) => settle::admin_address(gathered, &merged),
+        Err(error) => Err(vec![Problem::broken(&error)]),
+    };
+    settled.map_err(Problems::of)
+}
+
 /// The settled settings: what every part is built from.
 #[derive(Clone, Debug)]
 pub struct Settings {

@@ -21,6 +21,7 @@ use super::show::{Provenance, Value};
 use super::{Loaded, Settings, Shutdown, unsupported};
 use crate::name::Name;
 use crate::secret::Secret;
+use crate::server::Address;
 use crate::telemetry::LogConfig;
 
 /// What is read so far, and what is wrong with it.
@@ -47,15 +48,7 @@ pub(super) fn settle(
     merged: &Merged,
     catalogue: &Catalogue,
 ) -> Result<Loaded, Vec<Problem>> {
-    let mut settler = Settler {
-        entries: gathered.entries,
-        named: gathered.named,
-        incomplete: gathered.incomplete,
-        refused: BTreeSet::new(),
-        shown: BTreeMap::new(),
-        secret_files: Vec::new(),
-        problems: gathered.problems,
-    };
+    let mut settler = Settler::of(gathered);
     settler.refuse_unsupported(merged);
     let settings = settler.settings(&merged.raw);
     match settings {
@@ -68,7 +61,29 @@ pub(super) fn settle(
     }
 }
 
+/// Settles the address of the admin listener, and nothing else.
+pub(super) fn admin_address(gathered: Gathered, merged: &Merged) -> Result<Option<Address>, Vec<Problem>> {
+    let mut settler = Settler::of(gathered);
+    let address = settler.read(&merged.raw.admin.address);
+    match address {
+        Some(address) if settler.problems.is_empty() => Ok(address),
+        Some(_) | None => Err(settler.problems),
+    }
+}
+
 impl Settler {
+    fn of(gathered: Gathered) -> Self {
+        Self {
+            entries: gathered.entries,
+            named: gathered.named,
+            incomplete: gathered.incomplete,
+            refused: BTreeSet::new(),
+            shown: BTreeMap::new(),
+            secret_files: Vec::new(),
+            problems: gathered.problems,
+        }
+    }
+
     fn settings(&mut self, raw: &raw::Settings) -> Option<Settings> {
         let fluent = self.instance(&Key::dotted("fluent"), &raw.fluent);
         let mut instances = BTreeMap::new();

@@ -3,6 +3,7 @@
 //! Each module is a topic; each test's name is a law. [`support`] starts what a test needs on free ports, and
 //! looks for planted secrets in every answer and every line of the log.
 
+mod commands;
 mod guard;
 mod headers;
 mod main_job;

@@ -1,0 +1,230 @@
+//! The commands for operators: their exit codes, their sentences, and what they cost.
+
+use std::net::{SocketAddr, TcpListener};
+use std::process::Output;
+use std::time::{Duration, Instant};
+
+use fluent_sandbox::{Fault, Place, Sandbox, Times};
+
+use super::support::{Process, Proxy, assert_clean, fluent, settings, start};
+
+/// Where nobody listens.
+const NOWHERE: &str = "http://127.0.0.1:9";
+
+async fn output(mut command: tokio::process::Command) -> Output {
+    let output = command.output().await.unwrap();
+    assert_clean(&output.stdout, "the standard output of a command");
+    assert_clean(&output.stderr, "the standard error stream of a command");
+    output
+}
+
+/// Runs a command with the planted account at `url`.
+async fn run(url: &str, arguments: &[&str]) -> Output {
+    let mut command = Process::command(url);
+    command.args(arguments);
+    output(command).await
+}
+
+/// Runs a command without any settings but `arguments`.
+async fn bare(arguments: &[&str]) -> Output {
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_fluent-auth-proxy"));
+    command.env_clear().args(arguments);
+    output(command).await
+}
+
+fn out(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+/// Fails unless the command ended so, with a sentence that holds all of `words`.
+#[track_caller]
+fn assert_ended(output: &Output, code: i32, words: &[&str]) {
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{complaint}");
+    for word in words {
+        assert!(complaint.contains(word), "{word:?} is not in {complaint}");
+    }
+}
+
+async fn health(admin: SocketAddr, arguments: &[&str]) -> Output {
+    let address = format!("admin.address={admin}");
+    bare(&[arguments, &["--set", &address]].concat()).await
+}
+
+#[tokio::test]
+async fn check_alone_reads_settings_and_sends_nothing() {
+    let sandbox = Sandbox::start(fluent()).await.unwrap();
+    let checked = run(&sandbox.url(), &["check"]).await;
+    assert_ended(&checked, 0, &[]);
+    assert!(out(&checked).contains("default/default"));
+    let counts = sandbox.seen().counts();
+    assert_eq!((counts.token_requests, counts.api_requests), (0, 0));
+}
+
+#[tokio::test]
+async fn check_tells_every_problem_of_the_settings() {
+    let problems = [
+        "--set",
+        "listen.max_body=many",
+        "--set",
+        "upstream.ca_fle=x",
+        "check",
+    ];
+    let checked = run(NOWHERE, &problems).await;
+    assert_ended(&checked, 78, &["listen.max_body", "upstream.ca_file"]);
+}
+
+#[tokio::test]
+async fn check_refuses_what_would_stop_a_start() {
+    let checked = run(NOWHERE, &["--set", "upstream.ca_file=/nowhere/ca.pem", "check"]).await;
+    assert_ended(&checked, 78, &["/nowhere/ca.pem"]);
+}
+
+#[tokio::test]
+async fn check_login_costs_one_login_and_one_query() {
+    let sandbox = Sandbox::start(fluent()).await.unwrap();
+    let checked = run(&sandbox.url(), &["check", "--login", "--force"]).await;
+    assert_ended(&checked, 0, &[]);
+    let told = out(&checked);
+    let announced = told.find("exactly one login of default/default").unwrap();
+    assert!(announced < told.find("was accepted").unwrap(), "{told}");
+    let counts = sandbox.seen().counts();
+    assert_eq!((counts.token_requests, counts.api_requests), (1, 1));
+    let asked = &sandbox.seen().api_requests()[0];
+    assert_eq!(asked.body.kept[..], br#"{"query":"{ me { id } }"}"#[..]);
+}
+
+#[tokio::test]
+async fn check_login_tries_whom_it_names() {
+    let sandbox = Sandbox::start(fluent()).await.unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let toml = format!(
+        "[instances.eu]\nurl = \"{}\"\nusername = \"nobody\"\npassword = \"planted-p2\"\nclient_id = \"ACME\"\n\
+         client_secret = \"planted-client-secret/1e5\"\n",
+        sandbox.url()
+    );
+    std::fs::write(file.path(), toml).unwrap();
+    let config = ["--config", file.path().to_str().unwrap(), "check", "--login"];
+    let checked = run(&sandbox.url(), &[&config[..], &["eu"]].concat()).await;
+    assert_ended(&checked, 77, &["[instances.eu]", "invalid_grant", "password"]);
+    let checked = run(&sandbox.url(), &[&config[..], &["default/default"]].concat()).await;
+    assert_ended(&checked, 0, &[]);
+    let checked = run(&sandbox.url(), &[&config[..], &["us"]].concat()).await;
+    assert_ended(&checked, 2, &["us/default", "default/default, eu/default"]);
+    assert_eq!(sandbox.seen().counts().token_requests, 2);
+}
+
+#[tokio::test]
+async fn refused_credentials_cost_check_one_login_and_no_query() {
+    let mut config = fluent();
+    config.accounts[0].client_secret = "another".to_owned();
+    let sandbox = Sandbox::start(config).await.unwrap();
+    let checked = run(&sandbox.url(), &["check", "--login"]).await;
+    assert_ended(&checked, 77, &["[fluent]", "client_secret", "lock the account"]);
+    let counts = sandbox.seen().counts();
+    assert_eq!((counts.token_requests, counts.api_requests), (1, 0));
+}
+
+#[tokio::test]
+async fn a_token_that_fluent_does_not_take_is_refused_credentials_and_never_replaced() {
+    let sandbox = Sandbox::start(fluent()).await.unwrap();
+    sandbox
+        .faults()
+        .inject(Place::Api, Times::Always, Fault::NoRetailer);
+    let checked = run(&sandbox.url(), &["check", "--login"]).await;
+    assert_ended(&checked, 77, &["401", "retailer"]);
+    let counts = sandbox.seen().counts();
+    assert_eq!((counts.token_requests, counts.api_requests), (1, 1));
+}
+
+#[tokio::test]
+async fn check_login_tells_who_cannot_be_reached() {
+    let checked = run(NOWHERE, &["check", "--login"]).await;
+    assert_ended(&checked, 69, &["cannot be reached", "url", "the network"]);
+    let sandbox = Sandbox::start(fluent()).await.unwrap();
+    sandbox.faults().inject(Place::Api, Times::Always, Fault::Close);
+    let checked = run(&sandbox.url(), &["check", "--login"]).await;
+    assert_ended(&checked, 69, &["the query was not answered"]);
+    assert_eq!(sandbox.seen().counts().token_requests, 1);
+}
+
+#[tokio::test]
+async fn health_needs_no_credentials_and_tells_ready_from_alive() {
+    let (_sandbox, proxy) = start("").await;
+    proxy.client().graphql("{ me { id } }").await.assert_good();
+    assert_ended(&health(proxy.admin_address(), &["health"]).await, 0, &[]);
+    assert_ended(
+        &health(proxy.admin_address(), &["health", "--live"]).await,
+        0,
+        &[],
+    );
+    let every = SocketAddr::from(([0, 0, 0, 0], proxy.admin_address().port()));
+    assert_ended(&health(every, &["health"]).await, 0, &[]);
+    let localhost = format!("admin.address=localhost:{}", proxy.admin_address().port());
+    assert_ended(&bare(&["--set", &localhost, "health"]).await, 0, &[]);
+
+    let waiting = Proxy::from_settings(&settings(NOWHERE, "")).await;
+    let asked = health(waiting.admin_address(), &["health"]).await;
+    assert_ended(&asked, 1, &["not ready", "not held a token"]);
+    assert_ended(
+        &health(waiting.admin_address(), &["health", "--live"]).await,
+        0,
+        &[],
+    );
+}
+
+#[tokio::test]
+async fn health_ends_soon_whoever_is_there() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let since = Instant::now();
+    let asked = health(silent.local_addr().unwrap(), &["health"]).await;
+    assert_ended(&asked, 1, &["did not answer"]);
+    assert!(since.elapsed() < Duration::from_secs(10));
+    let address = silent.local_addr().unwrap();
+    drop(silent);
+    assert_ended(&health(address, &["health"]).await, 1, &["not running"]);
+    let stranger = Sandbox::start(fluent()).await.unwrap();
+    assert_ended(
+        &health(stranger.address(), &["health"]).await,
+        1,
+        &["not this proxy"],
+    );
+    let nobody = bare(&["health", "--set", "admin.address=none"]).await;
+    assert_ended(&nobody, 1, &["there is nobody to ask"]);
+    let wrong = bare(&["health", "--set", "admin.adress=localhost:1"]).await;
+    assert_ended(&wrong, 1, &["admin.address"]);
+}
+
+#[tokio::test]
+async fn completions_and_the_manual_page_come_from_the_arguments() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let printed = bare(&["completions", shell]).await;
+        assert_ended(&printed, 0, &[]);
+        assert!(out(&printed).contains("health"), "{shell}");
+    }
+    let printed = bare(&["man"]).await;
+    assert_ended(&printed, 0, &[]);
+    let page = out(&printed);
+    for words in [
+        ".TH fluent-auth-proxy 1",
+        "check",
+        "config show",
+        "INSTANCE",
+        "EXIT STATUS",
+    ] {
+        assert!(page.contains(words), "{words:?} is not in {page}");
+    }
+}
+
+#[tokio::test]
+async fn wrong_usage_exits_with_2() {
+    for wrong in [
+        &["chekc"][..],
+        &["check", "--login", "EU"],
+        &["health", "--alive"],
+        &["completions", "tcsh"],
+        &["serve", "now"],
+    ] {
+        assert_ended(&bare(wrong).await, 2, &["error"]);
+    }
+}
