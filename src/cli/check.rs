@@ -19,7 +19,8 @@ use crate::error::ProxyError;
 use crate::name::{InvalidName, Name};
 use crate::proxy::Route;
 use crate::settings::{Instance, Settings};
-use crate::token::grant::{GrantError, Grants, Login};
+use crate::token::GrantError;
+use crate::token::grant::{Grants, Login};
 use crate::token::{AccessToken, Trouble, UnusableToken};
 use crate::upstream::{Upstream, UpstreamError};
 

@@ -2,9 +2,11 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::process::Output;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fluent_sandbox::{Fault, Place, Sandbox, Times};
+
+use tokio::time::Instant;
 
 use super::support::{Process, Proxy, assert_clean, fluent, settings, start};
 

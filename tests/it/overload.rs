@@ -1,10 +1,12 @@
 //! More requests than the proxy has places for: they queue, within bounds, or are told so at once.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fluent_sandbox::{Fault, Place, Sandbox, Times};
 use http_body_util::BodyExt;
 use tokio::task::JoinHandle;
+
+use tokio::time::Instant;
 
 use super::support::{Answer, Client, Proxy, start};
 

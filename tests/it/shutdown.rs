@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
 
 use fluent_sandbox::{Config, Fault, Place, Sandbox, Times};
+
+use tokio::time::Instant;
 
 use super::support::{Process, Raw, fluent, soon};
 

@@ -237,9 +237,9 @@ async fn old_callers_are_answered_in_their_own_way() {
 #[tokio::test]
 async fn pipelined_requests_are_answered_in_order() {
     let (sandbox, proxy) = start(PATHS).await;
-    let requests: String = (0..20)
-        .map(|number| format!("GET /api/v4.1/echo?{number} HTTP/1.1\r\nHost: localhost\r\n\r\n"))
-        .collect();
+    let requests = (0..20).fold(String::new(), |all, number| {
+        all + &format!("GET /api/v4.1/echo?{number} HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    });
     let mut caller = Raw::connect(proxy.address()).await;
     caller.send(requests).await;
     for number in 0..20 {
@@ -277,7 +277,7 @@ async fn http_2_with_prior_knowledge_is_served() {
     }
     let seen = sandbox.seen().api_requests();
     assert_eq!(seen.len(), 50);
-    assert!(seen[0].headers["via"].to_str().unwrap().starts_with("2"));
+    assert!(seen[0].headers["via"].to_str().unwrap().starts_with('2'));
     assert_eq!(seen[0].version, http::Version::HTTP_11);
 }
 
