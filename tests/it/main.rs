@@ -11,11 +11,14 @@
 )]
 
 mod commands;
+mod credentials;
 mod guard;
 mod headers;
 mod main_job;
 mod overload;
+mod replay;
 mod shutdown;
 mod streaming;
 mod support;
+mod token_trouble;
 mod upstream;
