@@ -10,10 +10,12 @@
     reason = "a test that cannot go on fails, also where it does so in a function that tests share"
 )]
 
+mod admin;
 mod commands;
 mod credentials;
 mod guard;
 mod headers;
+mod limits;
 mod main_job;
 mod overload;
 mod replay;

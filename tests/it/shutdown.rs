@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use fluent_sandbox::{Config, Fault, Place, Sandbox, Times};
-
 use tokio::time::Instant;
 
 use super::support::{Process, Raw, fluent, soon};

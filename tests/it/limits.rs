@@ -1,0 +1,170 @@
+//! The limits of `[listen]`, each where it bites and where it does not.
+
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use http_body_util::channel::Channel;
+
+use super::support::{Proxy, Raw, full, soon, start};
+
+const PATHS: &str = "[listen]\npaths = [\"/graphql\", \"/api/v4.1/*\"]\n";
+const GET: &str = "GET /api/v4.1/echo HTTP/1.1\r\nHost: localhost\r\n\r\n";
+const POST: &str = "POST /api/v4.1/echo HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
+
+async fn connect(proxy: &Proxy) -> Raw {
+    Raw::connect(proxy.address()).await
+}
+
+#[tokio::test]
+async fn a_body_declared_too_long_reaches_nobody() {
+    let (sandbox, proxy) = start(&format!("{PATHS}max_body = \"1KiB\"")).await;
+    let mut caller = connect(&proxy).await;
+    caller.send(format!("{POST}Content-Length: 1025\r\n\r\n")).await;
+    caller.answer().await.assert_refused(413, "BODY_TOO_LARGE");
+    assert_eq!(sandbox.seen().counts().api_requests, 0);
+    let most = proxy.client().post("/api/v4.1/echo", "x".repeat(1024)).await;
+    assert_eq!(most.json()["length"], 1024);
+}
+
+#[tokio::test]
+async fn a_body_that_grows_too_long_is_refused_and_given_up_upstream() {
+    let (sandbox, proxy) = start(&format!("{PATHS}max_body = \"1KiB\"")).await;
+    proxy.client().get("/api/v4.1/echo").await;
+    let mut caller = connect(&proxy).await;
+    let chunk = format!("200\r\n{}\r\n", "x".repeat(512));
+    caller
+        .send(format!("{POST}Transfer-Encoding: chunked\r\n\r\n{chunk}"))
+        .await;
+    soon(sandbox.seen().wait_for(|counts| counts.api_requests == 2)).await;
+    caller.send(format!("{chunk}1\r\nx\r\n")).await;
+    let answer = caller.answer().await;
+    answer.assert_refused(413, "BODY_TOO_LARGE");
+    assert_eq!(
+        answer.headers["proxy-status"],
+        "fluent-auth-proxy; error=http_request_denied"
+    );
+    // The first request had an empty body, which came whole; the second never does.
+    let seen = sandbox.seen().api_requests().pop().unwrap();
+    assert!(!seen.body.whole && seen.body.length <= 1024);
+    assert_eq!(proxy.client().get("/api/v4.1/echo").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_body_that_grows_too_long_after_the_answer_began_cuts_it() {
+    let (_sandbox, proxy) = start(&format!("{PATHS}max_body = \"1KiB\"")).await;
+    let (mut sender, body) = Channel::<Bytes, std::io::Error>::new(1);
+    let request = http::Request::post("/api/v4.1/duplex").header("content-type", "application/octet-stream");
+    let request = request.body(body.map_err(Into::into).boxed()).unwrap();
+    let mut answer = soon(proxy.client().head(request)).await.unwrap().into_body();
+    sender.send_data(Bytes::from(vec![1; 1024])).await.unwrap();
+    let mut count = 0;
+    while count < 1024 {
+        let frame = soon(answer.frame()).await.unwrap().unwrap();
+        count += frame.data_ref().unwrap().len();
+    }
+    sender.send_data(Bytes::from_static(b"x")).await.unwrap();
+    assert!(soon(answer.frame()).await.unwrap().is_err(), "ended neatly");
+}
+
+#[tokio::test]
+async fn a_caller_who_pauses_within_a_body_is_told() {
+    let (sandbox, proxy) = start(&format!("{PATHS}body_timeout = \"200ms\"")).await;
+    let mut caller = connect(&proxy).await;
+    caller.send(format!("{POST}Content-Length: 10\r\n\r\nhalf")).await;
+    caller.answer().await.assert_refused(408, "REQUEST_TIMEOUT");
+    let seen = sandbox.seen().api_requests();
+    assert!(seen.iter().all(|request| !request.body.whole));
+    assert_eq!(caller.rest().await, b"");
+}
+
+#[tokio::test]
+async fn a_slow_head_is_cut() {
+    let (sandbox, proxy) = start(&format!("{PATHS}header_timeout = \"200ms\"")).await;
+    let mut silent = connect(&proxy).await;
+    let mut slow = connect(&proxy).await;
+    slow.send("GET /api/v4.1/echo HTTP/1.1\r\nHost: loc").await;
+    assert_eq!(silent.rest().await, b"");
+    assert_eq!(slow.rest().await, b"");
+    // The second head on a connection has the same clock.
+    let mut second = connect(&proxy).await;
+    second.send(GET).await;
+    second.answer().await;
+    second.send("GET /api").await;
+    assert_eq!(second.rest().await, b"");
+    assert_eq!(sandbox.seen().counts().api_requests, 1);
+}
+
+#[tokio::test]
+async fn a_kept_connection_outlives_the_clock_of_heads() {
+    let settings = format!("{PATHS}header_timeout = \"200ms\"\nidle_timeout = \"1h\"");
+    let (_sandbox, proxy) = start(&settings).await;
+    let mut kept = connect(&proxy).await;
+    kept.send(GET).await;
+    kept.answer().await;
+    // The clock of a silent connection that came later has run out: that of the kept one would have, too.
+    for _ in 0..2 {
+        assert_eq!(connect(&proxy).await.rest().await, b"");
+    }
+    kept.send(GET).await;
+    assert_eq!(kept.answer().await.status, 200);
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed_and_a_busy_one_is_not() {
+    let (sandbox, proxy) = start(&format!("{PATHS}idle_timeout = \"200ms\"")).await;
+    let hang = sandbox.faults().add(fluent_sandbox::Injection::new(
+        fluent_sandbox::Place::Api,
+        fluent_sandbox::Fault::Hang,
+    ));
+    let mut busy = connect(&proxy).await;
+    busy.send(GET).await;
+    sandbox.seen().wait_for(|counts| counts.faults == 1).await;
+    for _ in 0..2 {
+        let mut idle = connect(&proxy).await;
+        idle.send(GET).await;
+        idle.answer().await;
+        assert_eq!(idle.rest().await, b"");
+    }
+    sandbox.faults().clear_one(hang);
+    assert_eq!(busy.answer().await.status, 200);
+    assert_eq!(busy.rest().await, b"");
+}
+
+#[tokio::test]
+async fn a_caller_who_does_not_read_is_cut_and_upstream_let_go() {
+    let (sandbox, proxy) = start(&format!("{PATHS}write_timeout = \"300ms\"")).await;
+    proxy.client().get("/api/v4.1/echo").await;
+    let before = sandbox.seen().counts().open_connections;
+    let mut caller = connect(&proxy).await;
+    caller
+        .send("GET /api/v4.1/download?bytes=1000000000 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .await;
+    assert_eq!(caller.head().await.status(), 200);
+    soon(sandbox.seen().wait_for(|counts| counts.open_connections < before)).await;
+    assert!(caller.rest().await.len() < 1_000_000_000);
+}
+
+#[tokio::test]
+async fn connections_over_the_limit_wait_for_their_turn() {
+    let (sandbox, proxy) = start(&format!("{PATHS}max_connections = 1")).await;
+    let mut first = connect(&proxy).await;
+    first.send(GET).await;
+    first.answer().await;
+    let client = proxy.client();
+    let second = tokio::spawn(async move {
+        client
+            .send(
+                http::Request::get("/api/v4.1/echo?second")
+                    .body(full(""))
+                    .unwrap(),
+            )
+            .await
+    });
+    for _ in 0..20 {
+        first.send(GET).await;
+        assert_eq!(first.answer().await.status, 200);
+    }
+    assert!(!second.is_finished());
+    assert_eq!(sandbox.seen().counts().api_requests, 21);
+    drop(first);
+    assert_eq!(soon(second).await.unwrap().json()["query"], "second");
+}
