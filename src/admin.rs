@@ -3,10 +3,12 @@
 //! 1. `/livez` is 200 while the process works, whatever Fluent does.
 //! 2. `/readyz` is 503 until the default instance first held a token, then 200 until the program drains.
 //! 3. `/status` tells of each token, and never its text.
-//! 4. A peer that is not loopback gets `/livez` and `/readyz` only; for loopback the guard's rules on `Host` and
+//! 4. `/metrics` is what monitors scrape.
+//! 5. A peer that is not loopback gets `/livez`, `/readyz` and `/metrics` only; for loopback the guard's rules on `Host` and
 //!    `Origin` hold, as a browser is a neighbour too.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -24,16 +26,18 @@ use url::Url;
 
 use crate::error::{Accept, ProxyError};
 use crate::guard::{Connection, Guard, Payload, Rejection};
+use crate::metrics::{self, Metrics};
 use crate::name::Name;
 use crate::server::Peer;
 use crate::token::cache::{Status, TokenCache};
 
 /// Paths that any peer may ask.
-const OPEN: [&str; 2] = ["/livez", "/readyz"];
+const OPEN: [&str; 3] = ["/livez", "/readyz", "/metrics"];
 
 /// What the admin listener tells of.
 pub struct Admin {
     tokens: Arc<TokenCache>,
+    metrics: Arc<Metrics>,
     urls: BTreeMap<Name, Url>,
     guard: Guard,
     draining: CancellationToken,
@@ -41,16 +45,18 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// Tells of `tokens` and of the instances' `urls`; `draining` is cancelled when the program begins to end.
+    /// Tells of `tokens`, `metrics` and of the instances' `urls`; `draining` is cancelled when the program begins to end.
     #[must_use]
     pub fn new(
         tokens: Arc<TokenCache>,
+        metrics: Arc<Metrics>,
         urls: BTreeMap<Name, Url>,
         guard: Guard,
         draining: CancellationToken,
     ) -> Self {
         Self {
             tokens,
+            metrics,
             urls,
             guard,
             draining,
@@ -63,6 +69,7 @@ impl Admin {
         Router::new()
             .route("/livez", get(|| async { "ok\n" }))
             .route("/readyz", get(readyz))
+            .route("/metrics", get(metrics))
             .route("/status", get(status))
             .fallback(|| async { refuse(Rejection::PathNotFound) })
             .method_not_allowed_fallback(|| async {
@@ -73,7 +80,7 @@ impl Admin {
     }
 }
 
-/// Rule 4.
+/// Rule 5.
 async fn admit(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {
     let Some(peer) = request.extensions().get::<Arc<Peer>>().cloned() else {
         return ProxyError::Internal.answer(Accept::Json, &HeaderValue::from_static("none"));
@@ -118,6 +125,14 @@ async fn readyz(State(admin): State<Arc<Admin>>) -> Response {
         Json(json!({ "ready": false, "reason": reason })),
     )
         .into_response()
+}
+
+/// Rule 4.
+async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
+    match admin.metrics.scrape() {
+        Ok(page) => ([(header::CONTENT_TYPE, metrics::MEDIA_TYPE)], page).into_response(),
+        Err(fmt::Error) => ProxyError::Internal.answer(Accept::Json, &HeaderValue::from_static("none")),
+    }
 }
 
 #[derive(Serialize)]

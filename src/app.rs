@@ -27,12 +27,14 @@ use crate::body::{BodyLimits, RequestBody, TapeBudget};
 use crate::clock::Clock;
 use crate::error::{Accept, ProxyError};
 use crate::guard::{Guard, Rules, ViaId};
+use crate::metrics::{Metrics, TokenRequests, TokenSample, Tokens};
+use crate::name::Name;
 use crate::places::Places;
 use crate::proxy::{Proxy, Route};
 use crate::server::{self, Listener, Peer, Server};
 use crate::settings::{Settings, Shutdown};
 use crate::token::TokenSource;
-use crate::token::cache::TokenCache;
+use crate::token::cache::{Logins, Status, TokenCache};
 use crate::token::grant::Granter;
 use crate::upstream::{self, Upstream};
 
@@ -50,7 +52,7 @@ pub enum StartError {
     TokenClient(#[from] crate::token::grant::UnusableClient),
     /// The URL of an instance cannot be sent to.
     #[error("requests cannot be sent to the URL of the instance {0}")]
-    Url(crate::name::Name),
+    Url(Name),
 }
 
 /// A running proxy.
@@ -79,15 +81,17 @@ impl App {
 
         let listener = Listener::bind(&settings.listen.addresses)?;
         let addresses = listener.addresses();
-        let proxy = Arc::new(proxy(settings, &tokens, &upstream, &id)?);
-        let front = Server::new(listener, settings.listen.limits);
+        let names = settings.instances.keys().cloned();
+        let metrics = Arc::new(Metrics::new(names, TokenMetrics(Arc::clone(&tokens))));
+        let proxy = Arc::new(proxy(settings, &tokens, &upstream, &id, &metrics)?);
+        let front = Server::new(listener, settings.listen.limits).counted_by(metrics.connections());
 
         let mut admin_addresses = Vec::new();
         let mut back = None;
         if let Some(address) = &settings.admin {
             let listener = Listener::bind(std::slice::from_ref(address))?;
             admin_addresses = listener.addresses();
-            let admin = Arc::new(admin(settings, &tokens, id, end.clone()));
+            let admin = Arc::new(admin(settings, &tokens, metrics, id, end.clone()));
             back = Some((Server::new(listener, settings.listen.limits), admin));
         }
 
@@ -204,6 +208,7 @@ fn proxy(
     tokens: &TokenCache,
     upstream: &Arc<Upstream<RequestBody<Body>>>,
     id: &ViaId,
+    metrics: &Arc<Metrics>,
 ) -> Result<Proxy, StartError> {
     let mut instances = BTreeMap::new();
     for (name, instance) in &settings.instances {
@@ -231,10 +236,17 @@ fn proxy(
         tapes: TapeBudget::new(settings.tape),
         read_timeout: settings.upstream.read_timeout,
         access: settings.log.access,
+        metrics: Arc::clone(metrics),
     })
 }
 
-fn admin(settings: &Settings, tokens: &Arc<TokenCache>, id: ViaId, end: CancellationToken) -> Admin {
+fn admin(
+    settings: &Settings,
+    tokens: &Arc<TokenCache>,
+    metrics: Arc<Metrics>,
+    id: ViaId,
+    end: CancellationToken,
+) -> Admin {
     let urls = settings
         .instances
         .iter()
@@ -247,10 +259,46 @@ fn admin(settings: &Settings, tokens: &Arc<TokenCache>, id: ViaId, end: Cancella
     };
     Admin::new(
         Arc::clone(tokens),
+        metrics,
         urls.collect(),
         Guard::new(rules, id, &[]),
         end,
     )
+}
+
+/// Tells the metrics what the cache knows.
+struct TokenMetrics(Arc<TokenCache>);
+
+impl Tokens for TokenMetrics {
+    fn samples(&self) -> Vec<TokenSample> {
+        let sample = |(instance, user, status): (&Name, &Name, Status)| TokenSample {
+            instance: instance.clone(),
+            user: user.clone(),
+            ready: status.state.is_usable(),
+            expires_in: status.expires_in_seconds,
+        };
+        self.0.status().map(sample).collect()
+    }
+
+    fn requests(&self) -> Vec<TokenRequests> {
+        let mut sums: BTreeMap<(&Name, &'static str), Logins> = BTreeMap::new();
+        for (instance, grant, logins) in self.0.logins() {
+            let sum = sums.entry((instance, grant)).or_default();
+            sum.ok += logins.ok;
+            sum.refused += logins.refused;
+            sum.unavailable += logins.unavailable;
+        }
+        let row = |((instance, grant), sum): ((&Name, _), Logins)| TokenRequests {
+            instance: instance.clone(),
+            grant,
+            outcomes: [
+                ("ok", sum.ok),
+                ("refused", sum.refused),
+                ("unavailable", sum.unavailable),
+            ],
+        };
+        sums.into_iter().map(row).collect()
+    }
 }
 
 /// Hands a request to a router, with its peer; routers never fail.

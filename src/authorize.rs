@@ -20,6 +20,7 @@ use tokio::time::Instant;
 
 use crate::body::{BodyError, Outcome, Recorder, Recording, RequestBody};
 use crate::error::ProxyError;
+use crate::metrics::Replay;
 use crate::telemetry::Exchange;
 use crate::token::{AccessToken, Rejection, Replacement, TokenSource};
 use crate::upstream::{Upstream, UpstreamError};
@@ -85,6 +86,7 @@ where
             Replacement::Same => Ok(answer),
             Replacement::New(token) => {
                 drain(answer.into_body()).await;
+                exchange.replay = Some(Replay::Unauthorized);
                 Ok(self
                     .attempt(again, RequestBody::Again(tape.play()), &token, exchange)
                     .await?)

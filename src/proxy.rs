@@ -20,6 +20,7 @@ use crate::authorize::Authorize;
 use crate::body::{BodyLimits, End, Ending, Metered, Recorder, TapeBudget};
 use crate::error::{Accept, Fault, ProxyError};
 use crate::guard::{self, Connection, Destination, Guard, Payload, RequestHeaders, Target, ViaId};
+use crate::metrics::Metrics;
 use crate::name::Name;
 use crate::places::{Place, Places};
 use crate::server::Peer;
@@ -49,6 +50,8 @@ pub struct Proxy {
     pub read_timeout: Duration,
     /// Which requests the log tells of.
     pub access: AccessLog,
+    /// Where all of them are counted.
+    pub metrics: Arc<Metrics>,
 }
 
 /// One instance, as requests are sent to it.
@@ -143,7 +146,13 @@ impl Proxy {
         let id = guard::request_id(&head.headers)
             .cloned()
             .unwrap_or_else(new_request_id);
-        let mut exchange = Exchange::begin(self.access, head.method.clone(), head.uri.clone(), id);
+        let mut exchange = Exchange::begin(
+            self.access,
+            &self.metrics,
+            head.method.clone(),
+            head.uri.clone(),
+            id,
+        );
         match self.forward(peer, head, body, &mut exchange).await {
             Ok((answer, place)) => self.stream(answer, place, exchange),
             Err(error) => refuse(&error, accept, exchange),
@@ -221,6 +230,7 @@ impl Proxy {
 fn refuse(error: &ProxyError, accept: Accept, mut exchange: Exchange) -> Response<Body> {
     let answer = error.answer(accept, &exchange.request_id);
     exchange.status = answer.status();
+    exchange.rejected = error.fault() == Fault::Client && !matches!(error, ProxyError::CallerGone);
     exchange.failure = Some(Failure {
         code: error.code(),
         fault: error.fault().as_str(),

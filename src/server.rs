@@ -22,10 +22,13 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+
+use crate::metrics::Present;
 
 pub use listener::{BindError, Listener};
 
@@ -73,13 +76,27 @@ pub struct Peer {
 pub struct Server {
     listener: Listener,
     limits: Limits,
+    open: Gauge,
 }
 
 impl Server {
     /// A server of what `listener` accepts.
     #[must_use]
     pub fn new(listener: Listener, limits: Limits) -> Self {
-        Self { listener, limits }
+        Self {
+            listener,
+            limits,
+            open: Gauge::default(),
+        }
+    }
+
+    /// Counts its open connections by `gauge`.
+    #[must_use]
+    pub fn counted_by(self, gauge: &Gauge) -> Self {
+        Self {
+            open: gauge.clone(),
+            ..self
+        }
     }
 
     /// Serves until `drain` is cancelled and every connection has ended; `handler` answers each request.
@@ -106,8 +123,10 @@ impl Server {
                 (place, accepted) = accepted => match accepted {
                     Ok((stream, peer)) => {
                         let connection = serve_connection(stream, peer, handler.clone(), self.limits, graceful.watcher());
+                        let present = Present::new(&self.open);
                         connections.spawn(async move {
                             connection.await;
+                            drop(present);
                             drop(place);
                         });
                     }

@@ -1,10 +1,11 @@
-//! Logs: what an operator reads.
+//! The end of each request: what an operator reads in the log, and what is counted.
 //!
 //! 1. Logs go to the standard error stream: text on a terminal, one JSON object a line elsewhere.
 //! 2. A request gets one line at most, when its last byte has left or its caller, as `log.access` says.
 //! 3. No line holds a query string, a body, a header's value or text of the token endpoint.
 
 use std::io::IsTerminal;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderValue, Method, StatusCode, Uri};
@@ -12,6 +13,7 @@ use tokio::time::Instant;
 use tracing::Level;
 use tracing_subscriber::EnvFilter;
 
+use crate::metrics::{Ended, Metrics, Present, Replay};
 use crate::name::Name;
 
 /// The longest path that is logged whole.
@@ -80,6 +82,8 @@ pub fn init(config: &LogConfig) {
 #[derive(Debug)]
 pub struct Exchange {
     access: AccessLog,
+    metrics: Arc<Metrics>,
+    _present: Present,
     started: Instant,
     method: Method,
     uri: Uri,
@@ -92,6 +96,10 @@ pub struct Exchange {
     pub status: StatusCode,
     /// Why the proxy itself answered, or cut the answer.
     pub failure: Option<Failure>,
+    /// Whether the proxy turned it down for what the caller did.
+    pub rejected: bool,
+    /// Why it was sent twice.
+    pub replay: Option<Replay>,
     /// How often it was sent upstream.
     pub attempts: u32,
     /// The wait for a token.
@@ -116,9 +124,17 @@ pub struct Failure {
 impl Exchange {
     /// A request whose head was just read.
     #[must_use]
-    pub fn begin(access: AccessLog, method: Method, uri: Uri, request_id: HeaderValue) -> Self {
+    pub fn begin(
+        access: AccessLog,
+        metrics: &Arc<Metrics>,
+        method: Method,
+        uri: Uri,
+        request_id: HeaderValue,
+    ) -> Self {
         Self {
             access,
+            metrics: Arc::clone(metrics),
+            _present: Present::new(metrics.in_flight()),
             started: Instant::now(),
             method,
             uri,
@@ -127,6 +143,8 @@ impl Exchange {
             instance: None,
             status: StatusCode::OK,
             failure: None,
+            rejected: false,
+            replay: None,
             attempts: 0,
             token_wait: Duration::ZERO,
             upstream_wait: Duration::ZERO,
@@ -156,6 +174,15 @@ impl Exchange {
 
     fn tell(&mut self, bytes: u64) {
         self.told = true;
+        self.metrics.count(&Ended {
+            instance: self.instance.as_ref(),
+            status: self.status,
+            code: self.failure.as_ref().map(|failure| failure.code),
+            rejected: self.rejected,
+            replay: self.replay,
+            duration: self.started.elapsed(),
+            upstream: self.upstream_wait,
+        });
         let level = match (self.access, &self.failure) {
             (AccessLog::None, _) => return,
             (AccessLog::Errors | AccessLog::All, Some(failure)) => failure.level,

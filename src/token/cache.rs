@@ -154,6 +154,18 @@ impl TokenCache {
         })
     }
 
+    /// Each login once, however many names share it (rule 9): its instance, its grant, and how often it was
+    /// sent.
+    pub fn logins(&self) -> impl Iterator<Item = (&Name, &'static str, Logins)> {
+        self.instances.iter().flat_map(|(instance, users)| {
+            let own = move |(user, source): (_, &Source)| source.logins_of(instance, user);
+            users
+                .iter()
+                .filter_map(own)
+                .map(move |(grant, logins)| (instance, grant, logins))
+        })
+    }
+
     /// Ends the keeper, as dropping the cache does, and waits for flights to end, which they do within their
     /// timeouts.
     pub async fn shutdown(&self) {

@@ -17,6 +17,7 @@ mod guard;
 mod headers;
 mod limits;
 mod main_job;
+mod metrics;
 mod overload;
 mod replay;
 mod shutdown;

@@ -127,6 +127,13 @@ impl Source {
     pub(super) fn status(&self) -> Status {
         self.0.status()
     }
+
+    /// Its grant and its logins, under the name that it has in the log only.
+    pub(super) fn logins_of(&self, instance: &Name, user: &Name) -> Option<(&'static str, Logins)> {
+        let (own_instance, own_user) = &self.0.names;
+        let own = own_instance == instance && own_user == user;
+        own.then(|| (self.0.login.grant.name(), self.0.book().logins))
+    }
 }
 
 impl TokenSource for Source {
