@@ -2,9 +2,8 @@
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
-use http_body_util::channel::Channel;
 
-use super::support::{Proxy, Raw, full, soon, start};
+use super::support::{Proxy, Raw, full, soon, start, streamed};
 
 const PATHS: &str = "[listen]\npaths = [\"/graphql\", \"/api/v4.1/*\"]\n";
 const GET: &str = "GET /api/v4.1/echo HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -51,9 +50,7 @@ async fn a_body_that_grows_too_long_is_refused_and_given_up_upstream() {
 #[tokio::test]
 async fn a_body_that_grows_too_long_after_the_answer_began_cuts_it() {
     let (_sandbox, proxy) = start(&format!("{PATHS}max_body = \"1KiB\"")).await;
-    let (mut sender, body) = Channel::<Bytes, std::io::Error>::new(1);
-    let request = http::Request::post("/api/v4.1/duplex").header("content-type", "application/octet-stream");
-    let request = request.body(body.map_err(Into::into).boxed()).unwrap();
+    let (mut sender, request) = streamed("/api/v4.1/duplex");
     let mut answer = soon(proxy.client().head(request)).await.unwrap().into_body();
     sender.send_data(Bytes::from(vec![1; 1024])).await.unwrap();
     let mut count = 0;

@@ -3,11 +3,10 @@
 use bytes::Bytes;
 use fluent_sandbox::{Config, Fault, Place, Sandbox, Times};
 use http_body_util::BodyExt;
-use http_body_util::channel::Channel;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 
-use super::support::{Process, Raw, fluent, full, soon, start, start_raw};
+use super::support::{Process, Raw, fluent, full, soon, start, start_raw, streamed};
 
 const PATHS: &str = "[listen]\npaths = [\"/graphql\", \"/api/v4.1/*\"]\n";
 const GIB: u64 = 1 << 30;
@@ -44,15 +43,13 @@ async fn down(process: &Process, bytes: u64) -> u64 {
 
 /// Uploads, and gives the count of upstream.
 async fn up(process: &Process, bytes: u64) -> u64 {
-    let (mut sender, body) = Channel::<Bytes, std::io::Error>::new(1);
+    let (mut sender, request) = streamed("/api/v4.1/upload");
     tokio::spawn(async move {
         let chunk = Bytes::from(vec![7; CHUNK]);
         for _ in 0..bytes / CHUNK as u64 {
             sender.send_data(chunk.clone()).await.unwrap();
         }
     });
-    let request = http::Request::post("/api/v4.1/upload").header("content-type", "application/octet-stream");
-    let request = request.body(body.map_err(Into::into).boxed()).unwrap();
     let answer = process.client().send(request).await;
     answer.json()["length"].as_u64().unwrap()
 }
@@ -71,9 +68,7 @@ async fn a_gibibyte_each_way_leaves_memory_flat() {
 #[tokio::test]
 async fn the_answer_comes_while_the_question_is_asked() {
     let (sandbox, proxy) = start(PATHS).await;
-    let (mut sender, body) = Channel::<Bytes, std::io::Error>::new(1);
-    let request = http::Request::post("/api/v4.1/duplex").header("content-type", "application/octet-stream");
-    let request = request.body(body.map_err(Into::into).boxed()).unwrap();
+    let (mut sender, request) = streamed("/api/v4.1/duplex");
     let mut answer = soon(proxy.client().head(request)).await.unwrap().into_body();
     for number in 0..100u8 {
         sender.send_data(Bytes::from(vec![number])).await.unwrap();

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
+use http_body_util::channel::{Channel, Sender};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1;
@@ -34,6 +35,14 @@ pub(crate) struct Answer {
 /// A body of known bytes.
 pub(crate) fn full(body: impl Into<Bytes>) -> Body {
     Full::new(body.into()).map_err(|never| match never {}).boxed()
+}
+
+/// A POST whose body is sent bit by bit, and the hand that sends it.
+pub(crate) fn streamed(path: &str) -> (Sender<Bytes, std::io::Error>, Request) {
+    let (sender, body) = Channel::new(1);
+    let request = http::Request::post(path).header("content-type", "application/octet-stream");
+    let request = request.body(body.map_err(Into::into).boxed()).unwrap();
+    (sender, request)
 }
 
 impl Client {
