@@ -52,7 +52,7 @@ async fn a_mutation_whose_connection_dies_is_sent_once() {
 #[tokio::test]
 async fn a_silent_fluent_is_given_up_and_others_are_served_meanwhile() {
     let (sandbox, proxy) =
-        start("[upstream]\nresponse_timeout = \"400ms\"\n[listen]\npaths = [\"/graphql\", \"/api/v4.1/*\"]")
+        start("[upstream]\nresponse_timeout = \"1s\"\n[listen]\npaths = [\"/graphql\", \"/api/v4.1/*\"]")
             .await;
     proxy.client().graphql(ME).await.assert_good();
     let open = sandbox.seen().counts().open_connections;
