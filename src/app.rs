@@ -142,7 +142,9 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let tls = upstream::tls::config(&settings.upstream.tls)?;
-    let granter = Granter::new(reqwest::Client::builder(), tls.clone())?;
+    let way_out = settings.upstream.egress.client_builder();
+    let way_out = way_out.connect_timeout(settings.upstream.connect_timeout);
+    let granter = Granter::new(way_out, tls.clone())?;
     Ok((granter, Upstream::new(settings.upstream.clone(), tls)))
 }
 

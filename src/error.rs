@@ -18,7 +18,8 @@ use crate::guard::Rejection;
 use crate::places::NoPlace;
 use crate::telemetry::caller_gone;
 use crate::token::TokenError;
-use crate::upstream::{Unreachable, UpstreamError};
+use crate::unreachable::Unreachable;
+use crate::upstream::UpstreamError;
 
 /// The header that tells that the proxy itself answered (RFC 9209).
 pub const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
@@ -333,9 +334,16 @@ fn upstream(error: &UpstreamError) -> Row {
                 Unreachable::Name => "dns_error",
                 Unreachable::Time => "connection_timeout",
                 Unreachable::Refused => "connection_refused",
-                Unreachable::Certificate => "tls_certificate_error",
+                Unreachable::CertificateName
+                | Unreachable::CertificateTime
+                | Unreachable::CertificateAuthority
+                | Unreachable::Certificate
+                | Unreachable::ClientCertificate => "tls_certificate_error",
                 Unreachable::Tls => "tls_protocol_error",
-                Unreachable::Other => "destination_unavailable",
+                Unreachable::ProxyCredentials => "proxy_configuration_error",
+                Unreachable::ProxyRefused(_) | Unreachable::Proxy | Unreachable::Other => {
+                    "destination_unavailable"
+                }
             },
             "The proxy cannot connect to Fluent.",
         ),

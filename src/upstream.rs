@@ -9,9 +9,10 @@
 
 mod clock;
 mod connect;
+pub mod egress;
 pub mod tls;
+mod tunnel;
 
-use std::error::Error as StdError;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,14 +25,11 @@ use hyper::body::Incoming;
 use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::ClientConfig;
-use url::Url;
 
-use crate::secret::Secret;
+use crate::unreachable::{BoxError, Unreachable, find};
 use clock::{Clocked, ResponseClock};
 use connect::Connector;
-
-/// An error of a library, with its chain.
-type BoxError = Box<dyn StdError + Send + Sync>;
+use egress::Egress;
 
 /// The client of one instance's upstream; requests carry absolute URIs.
 pub struct Upstream<B> {
@@ -54,7 +52,7 @@ where
             HttpVersion::Http2 => vec![b"h2".to_vec()],
             HttpVersion::Auto => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
         };
-        let connector = Connector::new(tls, config.connect_timeout);
+        let connector = Connector::new(tls, config.egress.clone(), config.connect_timeout);
         let pool = ArcSwap::from_pointee(client(&config, connector.clone()));
         Self {
             pool,
@@ -122,77 +120,19 @@ pub enum UpstreamError {
     TimedOut,
 }
 
-/// What kept a connection from being made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unreachable {
-    /// The name has no address.
-    #[error("its name was not resolved")]
-    Name,
-    /// It did not come about in time.
-    #[error("connecting took too long")]
-    Time,
-    /// Nobody listens there.
-    #[error("the connection was refused")]
-    Refused,
-    /// Its certificate is not good, or it does not take ours.
-    #[error("its certificate was not accepted")]
-    Certificate,
-    /// The handshake failed for another cause.
-    #[error("the TLS handshake failed")]
-    Tls,
-    /// Any other cause.
-    #[error("connecting failed")]
-    Other,
-}
-
 impl From<legacy::Error> for UpstreamError {
     fn from(error: legacy::Error) -> Self {
         if error.is_connect() {
             return Self::Unreachable(Unreachable::of(&error), error);
+        }
+        if let Some(why) = Unreachable::late(&error) {
+            return Self::Unreachable(why, error);
         }
         match find::<hyper::Error>(&error) {
             Some(cause) if cause.is_user() => Self::Request(error),
             _ => Self::Interrupted(error),
         }
     }
-}
-
-impl Unreachable {
-    fn of(error: &legacy::Error) -> Self {
-        if find::<tokio::time::error::Elapsed>(error).is_some() {
-            return Self::Time;
-        }
-        match find::<rustls::Error>(error) {
-            Some(rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented) => {
-                return Self::Certificate;
-            }
-            Some(_) => return Self::Tls,
-            None => {}
-        }
-        match find::<std::io::Error>(error).map(std::io::Error::kind) {
-            Some(std::io::ErrorKind::ConnectionRefused) => Self::Refused,
-            // The resolver's failures have no kind of their own.
-            _ if chain(error).any(|cause| cause.to_string().starts_with("dns error")) => Self::Name,
-            _ => Self::Other,
-        }
-    }
-}
-
-/// An error and all its causes.
-fn chain<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
-    std::iter::successors(Some(error), |error| cause(*error))
-}
-
-/// What `std::io::Error` wraps is its cause, though it names that one's source instead.
-fn cause<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
-    match error.downcast_ref::<std::io::Error>() {
-        Some(io) => io.get_ref().map(|inner| inner as &(dyn StdError + 'static)),
-        None => error.source(),
-    }
-}
-
-fn find<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a E> {
-    chain(error).find_map(|cause| cause.downcast_ref::<E>())
 }
 
 /// How upstream is reached.
@@ -240,20 +180,4 @@ pub struct Tls {
     pub ca_file: Option<PathBuf>,
     /// Our own certificate chain and key, where upstream wants them.
     pub client: Option<(PathBuf, PathBuf)>,
-}
-
-/// The way out of the machine.
-#[derive(Clone, Debug)]
-pub enum Egress {
-    /// As `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` say.
-    Environment,
-    /// Straight.
-    None,
-    /// Through an HTTP proxy; `credentials` go into `Proxy-Authorization`.
-    Proxy {
-        /// The proxy, without userinfo.
-        url: Url,
-        /// Username and password.
-        credentials: Option<(String, Secret)>,
-    },
 }

@@ -34,6 +34,8 @@ pub(super) struct Gathered {
     /// Where each instance and user is first named, by its key.
     pub(super) named: BTreeMap<Key, Source>,
     pub(super) problems: Vec<Problem>,
+    /// The variables that tell of proxies on the way out, by their names.
+    pub(super) proxies: BTreeMap<String, Given>,
     /// A source could not be read to its end: what is missing may stand there.
     pub(super) incomplete: bool,
 }
@@ -56,6 +58,7 @@ impl Gathered {
             file::read(&mut gathered, catalogue, &path);
         }
         environment::read(&mut gathered, catalogue, &sources.environment);
+        gathered.proxies = environment::proxies(&sources.environment);
         for assignment in &sources.set {
             gathered.assign(catalogue, assignment);
         }

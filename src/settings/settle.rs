@@ -11,6 +11,7 @@ mod upstream;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use super::given::Given;
 use super::key::{Catalogue, Key};
 use super::kind::secret::of_file;
 use super::kind::{File, Kind};
@@ -29,6 +30,7 @@ pub(super) struct Settler {
     entries: Vec<Entry>,
     named: BTreeMap<Key, Source>,
     incomplete: bool,
+    proxies: BTreeMap<String, Given>,
     /// Places whose value is refused, whatever it is.
     refused: BTreeSet<usize>,
     shown: BTreeMap<usize, String>,
@@ -77,6 +79,7 @@ impl Settler {
             entries: gathered.entries,
             named: gathered.named,
             incomplete: gathered.incomplete,
+            proxies: gathered.proxies,
             refused: BTreeSet::new(),
             shown: BTreeMap::new(),
             secret_files: Vec::new(),

@@ -174,7 +174,8 @@ fn defaults_and_credentials_are_enough() {
     assert_eq!(upstream.read_timeout, seconds(120));
     assert_eq!(upstream.max_age, seconds(300));
     assert_eq!(upstream.http_version, upstream::HttpVersion::Http1);
-    assert!(matches!(upstream.egress, upstream::Egress::Environment));
+    let api = "https://fluent.example".parse().unwrap();
+    assert!(upstream.egress.proxy_for(&api).is_none());
     assert_eq!((upstream.max_in_flight, upstream.queue), (1024, 1024));
     assert_eq!(upstream.queue_timeout, seconds(2));
     assert_eq!((settings.tape.request, settings.tape.total), (2 << 20, 64 << 20));

@@ -24,10 +24,6 @@ const UNSUPPORTED: &[(&str, Extent)] = &[
     ),
     ("listen.allowed_uids", Extent::All),
     ("listen.graphiql", Extent::Items(|item| item != "false")),
-    (
-        "upstream.proxy",
-        Extent::Items(|item| !matches!(item, "environment" | "none")),
-    ),
     ("cache.store", Extent::All),
     ("cache.path", Extent::All),
     ("cache.redis_url", Extent::All),

@@ -27,6 +27,7 @@ use zeroize::Zeroizing;
 use crate::secret::Secret;
 use crate::token::answer::{self, Answer};
 use crate::token::{BoxFuture, GrantError, Trouble};
+use crate::unreachable::Unreachable;
 
 /// The header that names a Fluent account.
 const ACCOUNT: HeaderName = HeaderName::from_static("fluent.account");
@@ -210,7 +211,9 @@ struct Sent(Arc<AtomicBool>);
 impl Sent {
     /// What an error means that came before the head of an answer.
     fn trouble(&self, error: &reqwest::Error) -> Trouble {
-        if !self.0.load(Ordering::Acquire) {
+        if !self.0.load(Ordering::Acquire) || Unreachable::late(error).is_some() {
+            // A cause of a closed set: nothing of the error itself is told.
+            tracing::warn!(cause = %Unreachable::of(error), "no connection to the token endpoint");
             Trouble::Unreachable
         } else if error.is_timeout() {
             Trouble::TimedOut

@@ -1,4 +1,4 @@
-//! A connection to upstream: its name resolved, TCP, TLS, all under one clock.
+//! A connection to upstream: its name resolved, TCP, a tunnel where a proxy is on the way, TLS, all under one clock.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -10,37 +10,59 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use tokio::net::TcpStream;
-use tower::Service;
+use tower::{Service, ServiceExt};
 
-use super::BoxError;
+use super::egress::Egress;
+use super::tunnel::tunnel;
+use crate::unreachable::{Because, BoxError, Unreachable};
 
 /// After this much silence the kernel asks whether the other side is still there.
 const KEEPALIVE: Duration = Duration::from_mins(1);
 
+/// TCP, or TLS to a proxy.
+type Wire = MaybeHttpsStream<TokioIo<TcpStream>>;
+type Connecting<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
+
 /// Makes connections, each within the same time.
 #[derive(Clone)]
 pub(super) struct Connector {
-    https: HttpsConnector<HttpConnector>,
+    https: HttpsConnector<WayOut>,
     timeout: Duration,
 }
 
+/// The bytes' way to the target's port, be it straight or through a tunnel.
+#[derive(Clone)]
+struct WayOut {
+    tcp: HttpConnector,
+    to_proxy: HttpsConnector<HttpConnector>,
+    egress: Egress,
+}
+
 impl Connector {
-    pub(super) fn new(tls: ClientConfig, timeout: Duration) -> Self {
-        let mut http = HttpConnector::new();
-        http.enforce_http(false);
-        http.set_nodelay(true);
-        http.set_keepalive(Some(KEEPALIVE));
+    /// `tls` tells the protocols to be spoken to the target; a proxy on the way is spoken to in HTTP/1.1.
+    pub(super) fn new(tls: ClientConfig, egress: Egress, timeout: Duration) -> Self {
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_keepalive(Some(KEEPALIVE));
+        let mut proxy_tls = tls.clone();
+        proxy_tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let way_out = WayOut {
+            to_proxy: HttpsConnector::from((tcp.clone(), proxy_tls)),
+            tcp,
+            egress,
+        };
         Self {
-            https: HttpsConnector::from((http, tls)),
+            https: HttpsConnector::from((way_out, tls)),
             timeout,
         }
     }
 }
 
 impl Service<Uri> for Connector {
-    type Response = MaybeHttpsStream<TokioIo<TcpStream>>;
+    type Response = MaybeHttpsStream<Wire>;
     type Error = BoxError;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
+    type Future = Connecting<Self::Response>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         self.https.poll_ready(cx)
@@ -49,5 +71,32 @@ impl Service<Uri> for Connector {
     fn call(&mut self, uri: Uri) -> Self::Future {
         let connecting = tokio::time::timeout(self.timeout, self.https.call(uri));
         Box::pin(async move { connecting.await? })
+    }
+}
+
+impl Service<Uri> for WayOut {
+    type Response = Wire;
+    type Error = BoxError;
+    type Future = Connecting<Wire>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        // Both connectors are always ready; each call asks the one it takes.
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, target: Uri) -> Self::Future {
+        let Some(proxy) = self.egress.proxy_for(&target).cloned() else {
+            let tcp = self.tcp.clone();
+            return Box::pin(async move { Ok(MaybeHttpsStream::Http(tcp.oneshot(target).await?)) });
+        };
+        let to_proxy = self.to_proxy.clone();
+        Box::pin(async move {
+            let unreachable = |source| Because {
+                why: Unreachable::Proxy,
+                source: Some(source),
+            };
+            let stream = to_proxy.oneshot(proxy.uri()).await.map_err(unreachable)?;
+            Ok(tunnel(stream, &target, proxy.authorization()).await?)
+        })
     }
 }

@@ -13,6 +13,7 @@
 mod admin;
 mod commands;
 mod credentials;
+mod egress;
 mod guard;
 mod headers;
 mod limits;
@@ -23,5 +24,6 @@ mod replay;
 mod shutdown;
 mod streaming;
 mod support;
+mod tls;
 mod token_trouble;
 mod upstream;

@@ -19,7 +19,8 @@ use crate::server::Address;
 use crate::settings::given::Given;
 use crate::settings::problem::Wrong;
 use crate::telemetry::{AccessLog, LogFormat};
-use crate::upstream::{Egress, HttpVersion};
+use crate::upstream::HttpVersion;
+use crate::upstream::egress::HttpProxy;
 
 /// The root of an instance's API.
 pub(in crate::settings) enum RootUrl {}
@@ -429,41 +430,62 @@ impl Kind for Level {
 /// The way out of the machine.
 pub(in crate::settings) enum WayOut {}
 
-impl Kind for WayOut {
-    type Settled = Egress;
+/// A [`WayOut`], read.
+pub(in crate::settings) enum Way {
+    /// As the environment says.
+    Environment,
+    /// Straight.
+    None,
+    /// Through a proxy.
+    Proxy(Box<HttpProxy>),
+}
 
-    fn read(given: &Given) -> Result<Egress, Wrong> {
+impl Kind for WayOut {
+    type Settled = Way;
+
+    fn read(given: &Given) -> Result<Way, Wrong> {
         match filled(given)? {
-            "environment" => return Ok(Egress::Environment),
-            "none" => return Ok(Egress::None),
-            _ => {}
+            "environment" => Ok(Way::Environment),
+            "none" => Ok(Way::None),
+            _ => http_proxy(given).map(|proxy| Way::Proxy(Box::new(proxy))),
         }
-        let mut url = web_url(given)?;
-        let decoded = |text: &str| {
-            let text = percent_decode_str(text).decode_utf8();
-            text.map(String::from)
-                .map_err(|_| Wrong::is("has escapes before its '@' that are not UTF-8"))
-        };
-        let password = url.password().map(decoded).transpose()?.unwrap_or_default();
-        let username = decoded(url.username())?;
-        let credentials = (!username.is_empty()).then(|| (username, Secret::new(password)));
-        // Both can only fail for a URL that has no host, and this one has.
-        let _ = url.set_username("");
-        let _ = url.set_password(None);
-        Ok(Egress::Proxy { url, credentials })
     }
 
-    fn show(settled: &Egress) -> String {
+    fn show(settled: &Way) -> String {
         match settled {
-            Egress::Environment => "environment".to_owned(),
-            Egress::None => "none".to_owned(),
-            Egress::Proxy { url, .. } => url.to_string(),
+            Way::Environment => "environment".to_owned(),
+            Way::None => "none".to_owned(),
+            Way::Proxy(proxy) => proxy.url().to_string(),
         }
     }
 
     fn schema() -> Value {
         json!({ "type": "string", "minLength": 1 })
     }
+}
+
+/// The URL of a proxy, its credentials apart.
+pub(in crate::settings) fn http_proxy(given: &Given) -> Result<HttpProxy, Wrong> {
+    const FORM: &str =
+        "write the URL of an HTTP proxy, such as \"http://proxy.example:3128\"; a SOCKS proxy cannot be used";
+    let mut url = web_url(given).map_err(|wrong| wrong.instead(FORM))?;
+    let decoded = |text: &str| {
+        let text = percent_decode_str(text).decode_utf8();
+        text.map(String::from)
+            .map_err(|_| Wrong::is("has escapes before its '@' that are not UTF-8"))
+    };
+    let password = url.password().map(decoded).transpose()?.unwrap_or_default();
+    let username = decoded(url.username())?;
+    // A header could not carry such a pair apart (RFC 7617, section 2).
+    if username.contains(':') {
+        return Err(Wrong::is("has a ':' in its username"));
+    }
+    let credentials = (!username.is_empty()).then(|| (username, Secret::new(password)));
+    // Both can only fail for a URL that has no host, and this one has.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url.set_path("");
+    HttpProxy::new(url, credentials).ok_or_else(|| Wrong::is("is no URL that a proxy can have").instead(FORM))
 }
 
 /// How a login is done.
@@ -502,17 +524,11 @@ mod tests {
     #[test]
     fn a_way_out_parts_credentials_from_the_url() {
         let given = Given::plain("http://us%65r:p%40ss@proxy.example:3128");
-        let Ok(Egress::Proxy { url, credentials }) = WayOut::read(&given) else {
+        let Ok(Way::Proxy(proxy)) = WayOut::read(&given) else {
             panic!("is a proxy")
         };
-        assert_eq!(url.as_str(), "http://proxy.example:3128/");
-        let (username, password) = credentials.unwrap();
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "the test asks whether the password arrived"
-        )]
-        let password = password.expose().to_owned();
-        assert_eq!((username.as_str(), password.as_str()), ("user", "p@ss"));
+        assert!(proxy.has_credentials());
+        assert_eq!(WayOut::show(&Way::Proxy(proxy)), "http://proxy.example:3128/");
     }
 
     #[test]

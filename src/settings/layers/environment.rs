@@ -3,8 +3,10 @@
 //! 1. `FLUENT_PROXY__SECTION__KEY` is `section.key`; one that is unknown is a problem.
 //! 2. The connector's fields have short names as well: `FLUENT_URL` is `fluent.url`.
 //! 3. All other variables are not ours, Kubernetes' `FLUENT_PROXY_SERVICE_HOST` and the like among them.
-//! 4. `FLUENT_PROXY_CONFIG` names the settings file where the command line does not.
+//! 4. `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` are kept for `upstream.proxy`.
+//! 5. `FLUENT_PROXY_CONFIG` names the settings file where the command line does not.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -36,6 +38,21 @@ const CONNECTOR: [&str; 13] = [
 pub(super) fn settings_file(environment: &[(OsString, OsString)]) -> Option<PathBuf> {
     let named = environment.iter().find(|(name, _)| name == SETTINGS_FILE);
     named.map(|(_, path)| PathBuf::from(path))
+}
+
+/// The variables that tell of proxies on the way out; `https_proxy` is `HTTPS_PROXY`, and an empty one is none.
+pub(super) fn proxies(environment: &[(OsString, OsString)]) -> BTreeMap<String, Given> {
+    let mut proxies = BTreeMap::new();
+    for upper in ["HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY"] {
+        for name in [upper.to_owned(), upper.to_ascii_lowercase()] {
+            let value = environment.iter().find(|(known, _)| *known == *name);
+            let text = value.map(|(_, text)| text.to_string_lossy()).unwrap_or_default();
+            if !text.trim().is_empty() && !proxies.contains_key(upper) {
+                proxies.insert(upper.to_owned(), Given::plain(text.trim()));
+            }
+        }
+    }
+    proxies
 }
 
 /// Reads the variables that are ours.

@@ -4,9 +4,13 @@ use std::path::PathBuf;
 
 use super::Settler;
 use crate::body::TapeLimits;
+use crate::settings::given::Given;
+use crate::settings::key::Key;
 use crate::settings::kind::File;
-use crate::settings::problem::Wrong;
+use crate::settings::kind::domain::{Way, WayOut, http_proxy};
+use crate::settings::problem::{Problem, Source, Wrong};
 use crate::settings::raw::{self, Field};
+use crate::upstream::egress::{Egress, HttpProxy};
 use crate::upstream::{Config, Tls};
 
 impl Settler {
@@ -18,7 +22,7 @@ impl Settler {
         let max_age = self.read(&raw.max_age);
         let http_version = self.read(&raw.http_version);
         let tls = self.tls(raw);
-        let egress = self.read(&raw.proxy);
+        let egress = self.egress(&raw.proxy);
         let max_in_flight = self.read(&raw.max_in_flight);
         let queue = self.read(&raw.queue);
         let queue_timeout = self.read(&raw.queue_timeout);
@@ -35,6 +39,52 @@ impl Settler {
             queue: queue?,
             queue_timeout: queue_timeout?,
         })
+    }
+
+    fn egress(&mut self, field: &Field<WayOut>) -> Option<Egress> {
+        match self.read(field)? {
+            Way::None => Some(Egress::straight()),
+            Way::Environment => Some(self.environment()),
+            Way::Proxy(proxy) => {
+                if proxy.has_credentials() && self.source(field) == Some(&Source::CommandLine) {
+                    let wrong = Wrong::is("holds a password, and command lines can be read by others")
+                        .instead("give it by a file or a variable");
+                    self.refuse(field, wrong);
+                }
+                Some(Egress::through(*proxy))
+            }
+        }
+    }
+
+    /// The proxies of the environment: the one for a scheme, else the one for all.
+    fn environment(&mut self) -> Egress {
+        let no_proxy = self.proxies.get("NO_PROXY").map(Given::spelled);
+        let http = self.proxy_variable("HTTP_PROXY");
+        let https = self.proxy_variable("HTTPS_PROXY");
+        Egress::environment(http, https, &no_proxy.unwrap_or_default())
+    }
+
+    fn proxy_variable(&mut self, scheme: &str) -> Option<HttpProxy> {
+        let name = [scheme, "ALL_PROXY"]
+            .into_iter()
+            .find(|name| self.proxies.contains_key(*name))?;
+        let given = self.proxies.get(name)?;
+        // As everywhere, the scheme may be left out.
+        let whole = match given.text()? {
+            text if text.contains("://") => given.clone(),
+            text => Given::plain(&format!("http://{text}")),
+        };
+        match http_proxy(&whole) {
+            Ok(proxy) => Some(proxy),
+            Err(wrong) => {
+                let source = Some(Source::Variable(name.to_owned()));
+                let problem = Problem::new(&Key::dotted("upstream.proxy"), source, wrong);
+                if !self.problems.contains(&problem) {
+                    self.problems.push(problem);
+                }
+                None
+            }
+        }
     }
 
     pub(super) fn tape(&mut self, raw: &raw::Upstream) -> Option<TapeLimits> {

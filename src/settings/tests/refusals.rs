@@ -383,9 +383,9 @@ refused! {
     uids: file("listen.allowed_uids = [1]") =>
         "proxy.toml:1:23: listen.allowed_uids has a value that is not supported by this version
     leave it out";
-    a_proxy_upstream: file(r#"upstream.proxy = "http://u:hunter2@proxy.example""#) =>
-        r#"proxy.toml:1:18: upstream.proxy has a value that is not supported by this version
-    leave it out: it is "environment" then"#;
+    a_proxy_upstream: file(r#"upstream.proxy = "socks5://u:hunter2@proxy.example""#) =>
+        r#"proxy.toml:1:18: upstream.proxy is not a URL of https
+    write the URL of an HTTP proxy, such as "http://proxy.example:3128"; a SOCKS proxy cannot be used"#;
     an_early_refresh: file(r#"instances.eu = { url = "https://x.example", client_id = "i", client_secret = "s", username = "u", password = "p", token.refresh = "early" }"#) =>
         r#"proxy.toml:1:131: instances.eu.token.refresh has a value that is not supported by this version
     leave it out: it is "late" then"#;

@@ -1,0 +1,266 @@
+//! TLS to Fluent: whom the proxy trusts, whom it does not, and how it shows who it is itself.
+//!
+//! Fluent's API and its token endpoint are two sandboxes here where only one of the legs is to fail.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use fluent_sandbox::{Config, Sandbox};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
+use tempfile::TempDir;
+
+use super::support::{Answer, Proxy, fluent, logged};
+
+/// Authorities made so far.
+static COUNT: AtomicU32 = AtomicU32::new(0);
+
+const ME: &str = "{ me { id } }";
+
+/// An authority of one test, with a folder for what it issues.
+pub(crate) struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    certificate: rcgen::Certificate,
+    folder: TempDir,
+}
+
+/// A certificate with its key.
+pub(crate) struct Issued {
+    certificate: rcgen::Certificate,
+    key: KeyPair,
+}
+
+impl Authority {
+    pub(crate) fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        // Authorities of one name would be taken for each other.
+        let name = format!("authority {}", COUNT.fetch_add(1, Ordering::Relaxed));
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        Self {
+            issuer: Issuer::new(params, key),
+            certificate,
+            folder: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    /// A certificate for `name`, changed by `change`.
+    pub(crate) fn issue(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Issued {
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        change(&mut params);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        Issued { certificate, key }
+    }
+
+    /// A file that holds the authority's own certificate.
+    pub(crate) fn file(&self) -> PathBuf {
+        self.write("ca.pem", &self.certificate.pem())
+    }
+
+    fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// The lines of `[upstream]` that show `client`.
+    fn client(&self, client: &Issued) -> String {
+        let certificate = self.write("client.pem", &client.certificate.pem());
+        let key = self.write("client.key", &client.key.serialize_pem());
+        format!(
+            "client_cert_file = '{}'\nclient_key_file = '{}'\n",
+            certificate.display(),
+            key.display()
+        )
+    }
+
+    fn roots(&self) -> RootCertStore {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.certificate.der().clone()).unwrap();
+        roots
+    }
+}
+
+/// A server that shows `issued`, and asks for a client certificate of `clients` where there are any.
+pub(crate) fn server(issued: &Issued, clients: Option<&Authority>, alpn: &[&str]) -> Arc<ServerConfig> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .unwrap();
+    let builder = match clients {
+        None => builder.with_no_client_auth(),
+        Some(authority) => {
+            let verifier = WebPkiClientVerifier::builder_with_provider(authority.roots().into(), provider);
+            builder.with_client_cert_verifier(verifier.build().unwrap())
+        }
+    };
+    let chain: Vec<CertificateDer<'static>> = vec![issued.certificate.der().clone()];
+    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(issued.key.serialize_der()));
+    let mut config = builder.with_single_cert(chain, key).unwrap();
+    config.alpn_protocols = alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+    Arc::new(config)
+}
+
+/// A sandbox that speaks TLS so.
+pub(crate) async fn secure(tls: Arc<ServerConfig>) -> Sandbox {
+    let config = Config {
+        tls: Some(tls),
+        ..fluent()
+    };
+    Sandbox::start(config).await.unwrap()
+}
+
+/// The root of a sandbox that speaks TLS, by this host's name.
+pub(crate) fn url(sandbox: &Sandbox, host: &str) -> String {
+    format!("https://{host}:{}", sandbox.address().port())
+}
+
+/// What a proxy answers whose API speaks `tls` at localhost while its token endpoint needs none.
+async fn asked(tls: Arc<ServerConfig>, upstream: &str) -> Answer {
+    let api = secure(tls).await;
+    let tokens = Sandbox::start(fluent()).await.unwrap();
+    let settings = format!(
+        "[fluent.token]\npath = \"{}/oauth/token\"\n[upstream]\n{upstream}",
+        tokens.url()
+    );
+    let proxy = Proxy::start(&url(&api, "localhost"), &settings).await;
+    let answer = proxy.client().graphql(ME).await;
+    // Nothing that the proxy sent may have been taken for a request.
+    if answer.code().is_some() {
+        assert_eq!(api.seen().counts().api_requests, 0);
+    }
+    proxy.stop().await;
+    answer
+}
+
+#[track_caller]
+fn assert_untrusted(answer: &Answer, advice: &str) {
+    answer.assert_refused(502, "UPSTREAM_UNREACHABLE");
+    assert_eq!(
+        answer.headers["proxy-status"],
+        "fluent-auth-proxy; error=tls_certificate_error"
+    );
+    let id = answer.headers["x-request-id"].to_str().unwrap();
+    let log = logged();
+    let line = log
+        .lines()
+        .find(|line| line.contains(id) && line.contains("UPSTREAM_UNREACHABLE"))
+        .expect("the log tells of it");
+    assert!(line.contains(advice), "{line}");
+}
+
+fn ca_file(authority: &Authority) -> String {
+    format!("ca_file = '{}'\n", authority.file().display())
+}
+
+#[tokio::test]
+async fn both_legs_trust_an_authority_of_ca_file() {
+    let authority = Authority::new();
+    let api = secure(server(&authority.issue("localhost", |_| {}), None, &[])).await;
+    let settings = format!("[upstream]\n{}", ca_file(&authority));
+    let proxy = Proxy::start(&url(&api, "localhost"), &settings).await;
+    proxy.client().graphql(ME).await.assert_good();
+    assert_eq!(api.seen().counts().tokens_issued, 1);
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn a_certificate_for_another_name_is_not_taken() {
+    let authority = Authority::new();
+    let tls = server(&authority.issue("other.example", |_| {}), None, &[]);
+    let answer = asked(tls, &ca_file(&authority)).await;
+    assert_untrusted(&answer, "its certificate is for another name; the URL must hold");
+}
+
+#[tokio::test]
+async fn a_certificate_that_has_expired_is_not_taken() {
+    let authority = Authority::new();
+    let expired = authority.issue("localhost", |params| {
+        params.not_before = rcgen::date_time_ymd(2001, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2002, 1, 1);
+    });
+    let answer = asked(server(&expired, None, &[]), &ca_file(&authority)).await;
+    assert_untrusted(&answer, "not valid at this time; it must be renewed");
+}
+
+#[tokio::test]
+async fn a_certificate_of_an_unknown_authority_is_not_taken() {
+    let tls = server(&Authority::new().issue("localhost", |_| {}), None, &[]);
+    let answer = asked(tls, "").await;
+    assert_untrusted(&answer, "name the authority in upstream.ca_file");
+}
+
+#[tokio::test]
+async fn a_client_certificate_is_shown_on_both_legs() {
+    let authority = Authority::new();
+    let tls = server(&authority.issue("localhost", |_| {}), Some(&authority), &[]);
+    let api = secure(tls).await;
+    let client = authority.client(&authority.issue("proxy", |_| {}));
+    let settings = format!("[upstream]\n{}{client}", ca_file(&authority));
+    let proxy = Proxy::start(&url(&api, "localhost"), &settings).await;
+    proxy.client().graphql(ME).await.assert_good();
+    assert_eq!(api.seen().counts().tokens_issued, 1);
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_certificate_that_is_wanted_and_missing_is_named() {
+    let authority = Authority::new();
+    let tls = server(&authority.issue("localhost", |_| {}), Some(&authority), &[]);
+    let answer = asked(tls, &ca_file(&authority)).await;
+    assert_untrusted(&answer, "upstream.client_cert_file and client_key_file");
+}
+
+#[tokio::test]
+async fn a_client_certificate_of_another_authority_is_named() {
+    let authority = Authority::new();
+    let other = Authority::new();
+    let tls = server(&authority.issue("localhost", |_| {}), Some(&authority), &[]);
+    let client = other.client(&other.issue("proxy", |_| {}));
+    let answer = asked(tls, &format!("{}{client}", ca_file(&authority))).await;
+    assert_untrusted(&answer, "upstream.client_cert_file and client_key_file");
+}
+
+#[tokio::test]
+async fn the_token_endpoint_is_held_to_the_same() {
+    let api = secure(server(&Authority::new().issue("localhost", |_| {}), None, &[])).await;
+    let proxy = Proxy::start(&url(&api, "localhost"), "").await;
+    proxy
+        .client()
+        .graphql(ME)
+        .await
+        .assert_refused(503, "TOKEN_UNAVAILABLE");
+    assert_eq!(api.seen().counts().token_requests, 0);
+    assert!(
+        logged()
+            .lines()
+            .any(|line| line.contains("no connection to the token endpoint")
+                && line.contains("name the authority in upstream.ca_file"))
+    );
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn a_token_endpoint_that_wants_a_client_certificate_costs_no_login() {
+    let authority = Authority::new();
+    let tls = server(&authority.issue("localhost", |_| {}), Some(&authority), &[]);
+    let api = secure(tls).await;
+    let proxy = Proxy::start(
+        &url(&api, "localhost"),
+        &format!("[upstream]\n{}", ca_file(&authority)),
+    )
+    .await;
+    proxy
+        .client()
+        .graphql(ME)
+        .await
+        .assert_refused(503, "TOKEN_UNAVAILABLE");
+    assert_eq!(api.seen().counts().token_requests, 0);
+    proxy.stop().await;
+}
