@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::{Request, Response, Version};
+use http::{Request, Response, Version, header};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper_util::client::legacy::{self, Client};
@@ -71,6 +71,11 @@ where
             HttpVersion::Http2 => Version::HTTP_2,
             HttpVersion::Http1 | HttpVersion::Auto => Version::HTTP_11,
         };
+        // Beside `:authority` it has no place (RFC 9113, section 8.3.1); where HTTP/1.1 is spoken after all, the
+        // client makes it again from the URI.
+        if self.config.http_version != HttpVersion::Http1 {
+            request.headers_mut().remove(header::HOST);
+        }
         let clock = ResponseClock::new(self.config.response_timeout);
         let request = request.map(|body| Clocked::new(body, clock.clone()));
         let response = self.pool.load().request(request);

@@ -5,15 +5,17 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
-use fluent_sandbox::{Config, Sandbox};
+use fluent_sandbox::{Config, Fault, Place, Sandbox, Times};
+use http::Version;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use tempfile::TempDir;
 
-use super::support::{Answer, Proxy, fluent, logged};
+use super::support::{Answer, Proxy, fluent, full, logged};
 
 /// Authorities made so far.
 static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -262,5 +264,132 @@ async fn a_token_endpoint_that_wants_a_client_certificate_costs_no_login() {
         .await
         .assert_refused(503, "TOKEN_UNAVAILABLE");
     assert_eq!(api.seen().counts().token_requests, 0);
+    proxy.stop().await;
+}
+
+/// A proxy that speaks `version` to a sandbox over TLS that offers `alpn`.
+async fn speaking(version: &str, alpn: &[&str]) -> (Sandbox, Proxy) {
+    let authority = Authority::new();
+    let api = secure(server(&authority.issue("localhost", |_| {}), None, alpn)).await;
+    let settings = format!(
+        "[upstream]\nhttp_version = \"{version}\"\n{}[listen]\npaths = [\"/graphql\", \"/api/*\"]",
+        ca_file(&authority)
+    );
+    let proxy = Proxy::start(&url(&api, "localhost"), &settings).await;
+    (api, proxy)
+}
+
+#[tokio::test]
+async fn http_2_is_spoken_as_the_settings_say() {
+    for (version, alpn, spoken) in [
+        ("2", &["h2", "http/1.1"][..], Version::HTTP_2),
+        ("auto", &["h2", "http/1.1"], Version::HTTP_2),
+        ("auto", &["http/1.1"], Version::HTTP_11),
+        ("auto", &[], Version::HTTP_11),
+        ("1.1", &["h2", "http/1.1"], Version::HTTP_11),
+    ] {
+        let (api, proxy) = speaking(version, alpn).await;
+        proxy.client().graphql(ME).await.assert_good();
+        let request = &api.seen().api_requests()[0];
+        assert_eq!(request.version, spoken, "{version} {alpn:?}");
+        assert_eq!(
+            request.headers.contains_key("host"),
+            spoken == Version::HTTP_11,
+            "{version} {alpn:?}"
+        );
+        proxy.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn http_2_without_tls_is_spoken_on_prior_knowledge() {
+    let api = Sandbox::start(fluent()).await.unwrap();
+    let proxy = Proxy::start(&api.url(), "[upstream]\nhttp_version = \"2\"").await;
+    proxy.client().graphql(ME).await.assert_good();
+    assert_eq!(api.seen().api_requests()[0].version, Version::HTTP_2);
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn http_2_carries_trailers_and_te() {
+    let (api, proxy) = speaking("2", &["h2", "http/1.1"]).await;
+    let request = http::Request::get("/api/v4.1/download?bytes=100000&chunked=1&trailers=1")
+        .header("te", "trailers")
+        .body(full(""))
+        .unwrap();
+    let answer = proxy.client().send(request).await;
+    assert_eq!((answer.status.as_u16(), answer.body.len()), (200, 100_000));
+    assert!(answer.trailers.unwrap().contains_key("x-checksum"));
+    assert_eq!(api.seen().api_requests()[0].headers["te"], "trailers");
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn a_401_over_http_2_is_replayed() {
+    let (api, proxy) = speaking("2", &["h2", "http/1.1"]).await;
+    proxy.client().graphql(ME).await.assert_good();
+    api.faults().inject(Place::Api, Times::Once, Fault::RevokeTokens);
+    proxy.client().graphql(ME).await.assert_good();
+    let requests = api.seen().api_requests();
+    let attempts: Vec<_> = requests.iter().map(|request| request.status).collect();
+    assert_eq!(attempts, [Some(200), Some(401), Some(200)]);
+    assert!(requests.iter().all(|request| request.version == Version::HTTP_2));
+    assert_eq!(requests[2].body.sha256, requests[0].body.sha256);
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn a_caller_who_leaves_cancels_its_stream_and_no_other() {
+    let (api, proxy) = speaking("2", &["h2", "http/1.1"]).await;
+    proxy.client().graphql(ME).await.assert_good();
+    api.faults().inject(Place::Api, Times::Once, Fault::Hang);
+    let leaver = tokio::spawn({
+        let client = proxy.client();
+        async move { client.graphql(ME).await }
+    });
+    api.seen().wait_for(|counts| counts.api_requests == 2).await;
+    leaver.abort();
+    proxy.client().graphql(ME).await.assert_good();
+    let requests = api.seen().api_requests();
+    assert_eq!(requests[2].connection, requests[0].connection);
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn connections_are_replaced_at_max_age() {
+    let api = Sandbox::start(fluent()).await.unwrap();
+    let proxy = Proxy::start(&api.url(), "[upstream]\nmax_age = \"300ms\"").await;
+    proxy.client().graphql(ME).await.assert_good();
+    let first = api.seen().api_requests()[0].connection;
+    let replaced = async {
+        loop {
+            proxy.client().graphql(ME).await.assert_good();
+            let requests = api.seen().api_requests();
+            if requests.last().unwrap().connection != first {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), replaced)
+        .await
+        .unwrap();
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn an_ipv6_literal_is_reached() {
+    let config = Config {
+        address: "[::1]:0".parse().unwrap(),
+        ..fluent()
+    };
+    // A machine without IPv6 has nothing to tell here.
+    let Ok(api) = Sandbox::start(config).await else {
+        return;
+    };
+    let host = format!("[::1]:{}", api.address().port());
+    let proxy = Proxy::start(&format!("http://{host}"), "").await;
+    proxy.client().graphql(ME).await.assert_good();
+    assert_eq!(api.seen().api_requests()[0].headers["host"], host);
     proxy.stop().await;
 }
