@@ -1,7 +1,7 @@
 //! The program as its users meet it, against the simulated Fluent.
 //!
 //! Each module is a topic; each test's name is a law. [`support`] starts what a test needs on free ports, and
-//! looks for planted secrets in every answer and every line of the log.
+//! looks for secrets in every answer and every line of the log.
 #![allow(
     clippy::expect_used,
     clippy::indexing_slicing,
@@ -26,4 +26,5 @@ mod streaming;
 mod support;
 mod tls;
 mod token_trouble;
+mod tokens;
 mod upstream;

@@ -1,6 +1,6 @@
 //! Unauthenticated GraphQL in, bearer injected, streamed to Fluent.
 
-use super::support::{Process, assert_clean, logged, start};
+use super::support::{Process, assert_clean, fluent, logged, sandbox, start};
 
 const ORDERS: &str = "{ orders(first: 2) { edges { node { id ref } } } }";
 
@@ -20,9 +20,7 @@ async fn a_query_without_a_token_is_answered_by_fluent() {
 
 #[tokio::test]
 async fn the_program_serves_and_ends_on_sigterm() {
-    let sandbox = fluent_sandbox::Sandbox::start(super::support::fluent())
-        .await
-        .unwrap();
+    let sandbox = sandbox(fluent()).await;
     let process = Process::start(Process::command(&sandbox.url())).await;
     process.client().graphql(ORDERS).await.assert_good();
     let status = process.admin().get("/status").await;

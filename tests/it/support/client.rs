@@ -144,7 +144,8 @@ impl Answer {
     /// Fails where a secret came out, or the proxy's own answer has not its shape.
     pub(super) fn check(&self, head: bool) {
         super::assert_clean(&self.body, "a body");
-        for (name, value) in &self.headers {
+        let headers = [Some(&self.headers), self.trailers.as_ref()];
+        for (name, value) in headers.into_iter().flatten().flatten() {
             super::assert_clean(value.as_bytes(), name.as_str());
         }
         for name in ["set-cookie", "authorization", "connection-token"] {

@@ -1,11 +1,14 @@
 //! What every test needs: a sandbox, a proxy before it, a client that is never off its guard.
 //!
 //! 1. Everything listens on free ports of loopback and ends with the test.
-//! 2. [`Client`] looks for planted secrets in every answer, and holds answers of the proxy itself against the
-//!    shape that the contract gives them.
-//! 3. The log of the whole process is kept, at the level `trace`, and searched for secrets when a [`Proxy`] ends.
+//! 2. [`Client`] looks for planted secrets, and for tokens that a sandbox gave out, in every answer, and holds
+//!    answers of the proxy itself against the shape that the contract gives them.
+//! 3. The log of the whole process is kept, at the level `trace`, and searched for both when a [`Proxy`] ends.
+//! 4. So is what the sandboxes say of the login invariant: no test breaks it.
+//! 5. Time may be made to stand still, see [`Frozen`].
 
 mod client;
+mod frozen;
 mod logs;
 mod process;
 mod raw;
@@ -21,10 +24,11 @@ use fluent_auth_proxy::settings::{Settings, Sources};
 use fluent_sandbox::{Account, Config, Sandbox};
 
 pub(crate) use client::{Answer, Client, full, streamed};
+pub(crate) use frozen::Frozen;
 pub(crate) use logs::logged;
 pub(crate) use process::Process;
 pub(crate) use raw::{Raw, RawUpstream};
-pub(crate) use secrets::{CLIENT_SECRET, PASSWORD, assert_clean};
+pub(crate) use secrets::{CLIENT_SECRET, PASSWORD, assert_clean, assert_logins_are_few};
 
 /// The user whom the sandbox of a test knows.
 pub(crate) const USERNAME: &str = "integration";
@@ -48,9 +52,16 @@ pub(crate) fn fluent() -> Config {
     }
 }
 
+/// A sandbox that is watched: none of its tokens may come out.
+pub(crate) async fn sandbox(config: Config) -> Sandbox {
+    let sandbox = Sandbox::start(config).await.unwrap();
+    secrets::watch(&sandbox);
+    sandbox
+}
+
 /// A sandbox and a proxy before it, with `settings` (TOML) on top of what connects the two.
 pub(crate) async fn start(settings: &str) -> (Sandbox, Proxy) {
-    let sandbox = Sandbox::start(fluent()).await.unwrap();
+    let sandbox = sandbox(fluent()).await;
     let proxy = Proxy::start(&sandbox.url(), settings).await;
     (sandbox, proxy)
 }
@@ -118,10 +129,16 @@ impl Proxy {
         Self::from_settings(&settings(url, toml)).await
     }
 
-    /// Starts one, and waits until its default instance has a token or failed to get one.
+    /// Starts one.
+    #[expect(clippy::unused_async, reason = "it needs a runtime")]
     pub(crate) async fn from_settings(settings: &Settings) -> Self {
+        Self::with_clock(settings, Clock::system())
+    }
+
+    /// Starts one that goes by this clock. Needs a runtime.
+    pub(crate) fn with_clock(settings: &Settings, clock: Clock) -> Self {
         logs::capture();
-        let app = App::start(settings, Clock::system()).unwrap();
+        let app = App::start(settings, clock).unwrap();
         let address = app.addresses()[0];
         let admin = app.admin_addresses().first().copied().unwrap_or(address);
         Self {
@@ -161,6 +178,7 @@ impl Drop for Proxy {
     fn drop(&mut self) {
         if !std::thread::panicking() {
             logs::assert_clean();
+            assert_logins_are_few();
         }
     }
 }

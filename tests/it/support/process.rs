@@ -40,12 +40,11 @@ impl Process {
         let (sender, mut lines) = mpsc::unbounded_channel();
         tokio::spawn(async move {
             while let Ok(Some(line)) = stderr.next_line().await {
-                super::assert_clean(line.as_bytes(), "the log of the process");
                 let _ = sender.send(line);
             }
         });
         loop {
-            let line = lines.recv().await.expect("the program ended before it served");
+            let line = checked(lines.recv().await).expect("the program ended before it served");
             let event: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
             if event["message"] == "serving" {
                 let first = |key: &str| {
@@ -77,7 +76,7 @@ impl Process {
 
     /// The next line of the log.
     pub(crate) async fn line(&mut self) -> Option<String> {
-        self.lines.recv().await
+        checked(self.lines.recv().await)
     }
 
     /// Where it listens.
@@ -110,6 +109,24 @@ impl Process {
     /// Sends SIGTERM and waits for the end.
     pub(crate) async fn terminate(mut self) -> std::process::ExitStatus {
         self.signal();
-        self.end().await
+        let status = self.end().await;
+        while self.line().await.is_some() {}
+        status
     }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            while checked(self.lines.try_recv().ok()).is_some() {}
+            super::assert_logins_are_few();
+        }
+    }
+}
+
+/// A line of the log, which holds no secret.
+fn checked(line: Option<String>) -> Option<String> {
+    let line = line?;
+    super::assert_clean(line.as_bytes(), "the log of the process");
+    Some(line)
 }

@@ -238,6 +238,7 @@ struct State {
     api: VecDeque<Arc<ApiEntry>>,
     attempts: HashMap<String, u32>,
     mutations: HashMap<MutationSeen, u64>,
+    given: Vec<String>,
     logins: LoginLog,
 }
 
@@ -325,6 +326,14 @@ impl Seen {
             .collect()
     }
 
+    /// Every token that was given out, access and refresh tokens alike, but for the first `known` of them; a
+    /// token that was given again is there again.
+    #[must_use]
+    pub fn tokens_since(&self, known: usize) -> Vec<String> {
+        let state = lock(&self.shared.state);
+        state.given.iter().skip(known).cloned().collect()
+    }
+
     /// Every moment at which the login invariant did not hold: with credentials that were never accepted
     /// before, more than [`LOGIN_LIMIT`](crate::LOGIN_LIMIT) password logins of a username within
     /// [`LOGIN_WINDOW`](crate::LOGIN_WINDOW) that got no 200. Logins answered 502, 503 or 504 do not count.
@@ -343,6 +352,10 @@ impl Seen {
 
     pub(crate) fn connection_closed(&self) {
         self.change(|state| state.counts.open_connections -= 1);
+    }
+
+    pub(crate) fn given(&self, tokens: impl IntoIterator<Item = String>) {
+        lock(&self.shared.state).given.extend(tokens);
     }
 
     pub(crate) fn fault_struck(&self) {

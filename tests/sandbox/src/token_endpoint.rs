@@ -161,6 +161,8 @@ fn judge(world: &World, parts: &Parts, parameters: &Parameters) -> (TokenOutcome
     };
     match world.identity.grant(&ask) {
         Ok(granted) => {
+            let tokens = [Some(granted.access_token.clone()), granted.refresh_token.clone()];
+            world.seen.given(tokens.into_iter().flatten());
             let outcome = match granted.kind {
                 Kind::New => TokenOutcome::Issued,
                 Kind::Same => TokenOutcome::Same,
