@@ -23,7 +23,7 @@ use fluent_auth_proxy::clock::Clock;
 use fluent_auth_proxy::settings::{Settings, Sources};
 use fluent_sandbox::{Account, Config, Sandbox};
 
-pub(crate) use client::{Answer, Client, full, streamed};
+pub(crate) use client::{Answer, Client, Request, full, streamed};
 pub(crate) use frozen::Frozen;
 pub(crate) use logs::logged;
 pub(crate) use process::Process;
