@@ -1,106 +1,240 @@
-//! Credentials and the fields of a Fluent connection, from wherever they are set to the wire.
+//! Credentials: what the settings say is what Fluent gets, and who may choose among them.
 
-use fluent_auth_proxy::settings::{Settings, Sources};
-use fluent_sandbox::{Account, Config, Sandbox};
+use std::ffi::OsString;
+use std::io::Write;
 
-use super::support::{CLIENT_ID, CLIENT_SECRET, PASSWORD, Proxy, USERNAME, fluent, full, start};
+use fluent_auth_proxy::settings::Settings;
+use fluent_sandbox::{Account, Config, ParametersIn, Sandbox, TokenRequest};
 
-const ME: &str = "{ me { id } }";
-const ODD: [&str; 6] = ["007", "1e5", "p&ss=w+rd %zz", "ключ ", "true", " \"quoted\" \\ "];
+use super::support::{
+    Answer, CLIENT_ID, CLIENT_SECRET, Client, Frozen, Proxy, Request, USERNAME, account, fluent, full, load,
+    sandbox, start,
+};
 
-/// A Fluent that takes this password only.
-async fn taking(password: &str) -> Sandbox {
-    let account = Account {
-        password: password.to_owned(),
-        ..super::support::account()
-    };
-    Sandbox::start(Config {
-        accounts: vec![account],
-        ..Config::default()
-    })
-    .await
-    .unwrap()
+const ME: &str = "{ me { username } }";
+/// What naive readers of settings turn into something else.
+const AWKWARD: [&str; 8] = [
+    "007",
+    "1e5",
+    "yes",
+    "p&ss=w+rd %zz",
+    "ключ ",
+    " in \"quotes\" and 'these' \\ ${HOME} ",
+    "a,b;c#d",
+    "ends in an LF\n",
+];
+
+/// TOML's basic strings are JSON's.
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
 }
 
-/// A file with this content.
-fn file_of(content: &str) -> tempfile::NamedTempFile {
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), content).unwrap();
+fn toml(fields: &[(&str, &str)]) -> String {
+    let lines = fields
+        .iter()
+        .map(|(key, value)| format!("{key} = {}\n", quoted(value)));
+    format!("[fluent]\n{}", lines.collect::<String>())
+}
+
+fn variables(fields: &[(&str, &str)]) -> Vec<(OsString, OsString)> {
+    let variables = fields.iter().map(|(name, value)| (name.into(), value.into()));
+    variables.collect()
+}
+
+/// A secret's file, as editors write it: with one line end at its end.
+fn secret_file(secret: &str, line_end: &str) -> tempfile::NamedTempFile {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    write!(file, "{secret}{line_end}").unwrap();
     file
 }
 
-/// A proxy with these variables, this file, and nothing else.
-async fn proxy(variables: &[(&str, &str)], toml: &str) -> Proxy {
-    let file = file_of(toml);
-    let sources = Sources {
-        file: Some(file.path().to_owned()),
-        environment: variables
-            .iter()
-            .map(|(name, value)| (name.into(), value.into()))
-            .collect(),
-        set: vec![
-            "listen.address=localhost:0".into(),
-            "admin.address=localhost:0".into(),
-        ],
-    };
-    let loaded = Settings::load(&sources).unwrap_or_else(|problems| panic!("{problems}"));
-    Proxy::from_settings(&loaded.settings).await
+fn name_of(answer: &Answer) -> String {
+    answer.assert_good();
+    answer.json()["data"]["me"]["username"]
+        .as_str()
+        .unwrap()
+        .to_owned()
 }
 
-async fn assert_serves(proxy: Proxy) {
-    proxy.client().graphql(ME).await.assert_good();
+/// The one token request that came.
+fn only_token_request(sandbox: &Sandbox) -> TokenRequest {
+    let mut requests = sandbox.seen().token_requests();
+    assert_eq!(requests.len(), 1);
+    requests.remove(0)
+}
+
+/// Fails unless these settings log in with exactly this account.
+async fn assert_logs_in(settings: impl FnOnce(&str) -> Settings, account: &Account) {
+    let config = Config {
+        accounts: vec![account.clone()],
+        ..fluent()
+    };
+    let sandbox = sandbox(config).await;
+    let proxy = Proxy::from_settings(&settings(&sandbox.url())).await;
+    assert_eq!(name_of(&proxy.client().graphql(ME).await), account.username);
+    let request = only_token_request(&sandbox);
+    assert_eq!(request.parameters_in, ParametersIn::Form);
+    for (name, value) in [
+        ("username", &account.username),
+        ("password", &account.password),
+        ("client_id", &account.client_id),
+        ("client_secret", &account.client_secret),
+    ] {
+        assert_eq!(request.parameter(name), Some(value.as_str()), "{name}");
+    }
+    assert!(!request.headers.contains_key("authorization"));
     proxy.stop().await;
 }
 
-#[tokio::test]
-async fn odd_passwords_arrive_unchanged_from_every_source() {
-    for password in ODD {
-        let sandbox = taking(password).await;
-        let url = sandbox.url();
-        let rest = [
-            ("FLUENT_URL", url.as_str()),
-            ("FLUENT_USERNAME", USERNAME),
-            ("FLUENT_CLIENT_ID", CLIENT_ID),
-            ("FLUENT_CLIENT_SECRET", CLIENT_SECRET),
-        ];
-        let ends = ["", "\n", "\r\n"].map(|end| file_of(&format!("{password}{end}")));
-        let with = |name, value| [rest.as_slice(), &[(name, value)]].concat();
-
-        assert_serves(proxy(&with("FLUENT_PASSWORD", password), "").await).await;
-        assert_serves(proxy(&with("FLUENT_PROXY__FLUENT__PASSWORD", password), "").await).await;
-
-        let toml = format!("[fluent]\npassword = {}\n", serde_json::Value::from(password));
-        assert_serves(proxy(&rest, &toml).await).await;
-
-        for file in &ends {
-            let path = file.path().to_str().unwrap();
-            assert_serves(proxy(&with("FLUENT_PASSWORD_FILE", path), "").await).await;
-        }
-        let logins = sandbox.seen().token_requests();
-        assert_eq!(logins.len(), 6);
-        assert!(
-            logins
-                .iter()
-                .all(|login| login.parameter("password") == Some(password))
-        );
-        assert!(logins.iter().all(|login| login.status == Some(200)));
+/// An account all of whose fields are awkward, each in its own way.
+fn awkward(number: usize) -> Account {
+    let text = |offset: usize| AWKWARD[(number + offset) % AWKWARD.len()].to_owned();
+    Account {
+        username: text(1),
+        client_id: text(2),
+        client_secret: text(3),
+        ..Account::new("", &text(0))
     }
 }
 
 #[tokio::test]
-async fn a_login_carries_every_field_of_the_connection_and_nothing_more() {
-    let (sandbox, proxy) = start("fluent.token.extra = { audience = \"orders & stock\" }").await;
-    proxy.client().graphql(ME).await.assert_good();
-    let logins = sandbox.seen().token_requests();
-    let [login] = logins.as_slice() else {
-        panic!("{} logins", logins.len())
+async fn awkward_credentials_arrive_unchanged_from_a_file_of_settings() {
+    for number in 0..AWKWARD.len() {
+        let account = awkward(number);
+        let settings = |url: &str| {
+            let fields = [
+                ("url", url),
+                ("username", &account.username),
+                ("password", &account.password),
+                ("client_id", &account.client_id),
+                ("client_secret", &account.client_secret),
+            ];
+            load(&toml(&fields), Vec::new())
+        };
+        assert_logs_in(settings, &account).await;
+    }
+}
+
+#[tokio::test]
+async fn awkward_credentials_arrive_unchanged_from_the_environment_under_both_names() {
+    for number in 0..AWKWARD.len() {
+        let account = awkward(number);
+        for prefix in ["FLUENT_", "FLUENT_PROXY__FLUENT__"] {
+            let settings = |url: &str| {
+                let name = |field: &str| format!("{prefix}{field}");
+                let fields = [
+                    (name("URL"), url),
+                    (name("USERNAME"), &account.username),
+                    (name("PASSWORD"), &account.password),
+                    (name("CLIENT_ID"), &account.client_id),
+                    (name("CLIENT_SECRET"), &account.client_secret),
+                ];
+                load("", fields.map(|(name, value)| (name.into(), value.into())).into())
+            };
+            assert_logs_in(settings, &account).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn awkward_credentials_arrive_unchanged_from_files_but_for_one_line_end() {
+    for (number, line_end) in (0..AWKWARD.len()).zip(["\n", "\r\n"].into_iter().cycle()) {
+        let account = awkward(number);
+        let values = [
+            &account.username,
+            &account.password,
+            &account.client_id,
+            &account.client_secret,
+        ];
+        let files = values.map(|value| secret_file(value, line_end));
+        let paths = files.each_ref().map(|file| file.path().to_str().unwrap());
+        let [username, password, client_id, client_secret] = paths;
+        let by_toml = |url: &str| {
+            let fields = [
+                ("url", url),
+                ("username_file", username),
+                ("password_file", password),
+                ("client_id_file", client_id),
+                ("client_secret_file", client_secret),
+            ];
+            load(&toml(&fields), Vec::new())
+        };
+        assert_logs_in(by_toml, &account).await;
+        let by_environment = |url: &str| {
+            let fields = [
+                ("FLUENT_URL", url),
+                ("FLUENT_USERNAME_FILE", username),
+                ("FLUENT_PASSWORD_FILE", password),
+                ("FLUENT_CLIENT_ID_FILE", client_id),
+                ("FLUENT_CLIENT_SECRET_FILE", client_secret),
+            ];
+            load("", variables(&fields))
+        };
+        assert_logs_in(by_environment, &account).await;
+    }
+}
+
+#[tokio::test]
+async fn the_environment_replaces_a_password_and_the_file_of_one() {
+    let account = account();
+    let stale = secret_file("stale", "\n");
+    let settings = |url: &str| {
+        let file = toml(&[
+            ("url", url),
+            ("username", USERNAME),
+            ("password_file", stale.path().to_str().unwrap()),
+            ("client_id", CLIENT_ID),
+            ("client_secret", CLIENT_SECRET),
+        ]);
+        load(&file, variables(&[("FLUENT_PASSWORD", &account.password)]))
     };
-    let mut names = login.parameter_names();
+    assert_logs_in(settings, &account).await;
+}
+
+#[tokio::test]
+async fn every_field_of_the_connector_has_its_effect() {
+    for (token_field, token_key) in [
+        ("accessToken", None),
+        ("access_token", None),
+        ("access_token", Some("elsewhere")),
+        ("ticket", Some("ticket")),
+        ("data.session.token", Some("data.session.token")),
+    ] {
+        let config = Config {
+            accounts: vec![Account {
+                fluent_account: Some("ACME_1".to_owned()),
+                ..account()
+            }],
+            token_field: token_field.to_owned(),
+            scope: "api and more".to_owned(),
+            ..Config::default()
+        };
+        let key = token_key.map_or(String::new(), |key| format!("token_key = {}\n", quoted(key)));
+        let toml = format!("[fluent]\nscope = \"api and more\"\naccount = \"ACME_1\"\n{key}");
+        let (frozen, sandbox, proxy) = Frozen::start(config, &toml).await;
+        assert_eq!(name_of(&proxy.client().graphql(ME).await), USERNAME);
+        let token = only_token_request(&sandbox);
+        assert_eq!(token.parameter("scope"), Some("api and more"));
+        assert_eq!(token.parameter("grant_type"), Some("password"));
+        assert_eq!(token.headers["fluent.account"], "ACME_1");
+        assert_eq!(
+            sandbox.seen().api_requests()[0].headers["fluent.account"],
+            "ACME_1"
+        );
+        frozen.end(proxy).await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_set_is_not_sent_and_defaults_are() {
+    let (sandbox, proxy) = start("").await;
+    name_of(&proxy.client().graphql(ME).await);
+    let token = only_token_request(&sandbox);
+    let mut names = token.parameter_names();
     names.sort_unstable();
     assert_eq!(
         names,
         [
-            "audience",
             "client_id",
             "client_secret",
             "grant_type",
@@ -109,172 +243,194 @@ async fn a_login_carries_every_field_of_the_connection_and_nothing_more() {
             "username"
         ]
     );
-    for (name, value) in [
-        ("username", USERNAME),
-        ("password", PASSWORD),
+    assert_eq!(token.parameter("scope"), Some("api"));
+    assert!(!token.headers.contains_key("fluent.account"));
+    assert!(
+        !sandbox.seen().api_requests()[0]
+            .headers
+            .contains_key("fluent.account")
+    );
+    proxy.stop().await;
+    let (sandbox, proxy) = start("[fluent]\nscope = \"\"").await;
+    name_of(&proxy.client().graphql(ME).await);
+    assert_eq!(only_token_request(&sandbox).parameter("scope"), None);
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn client_credentials_need_no_user_and_send_none() {
+    let sandbox = sandbox(fluent()).await;
+    let file = toml(&[
+        ("url", &sandbox.url()),
+        ("grant_type", "client_credentials"),
         ("client_id", CLIENT_ID),
         ("client_secret", CLIENT_SECRET),
-        ("scope", "api"),
-        ("grant_type", "password"),
-        ("audience", "orders & stock"),
+    ]);
+    let proxy = Proxy::from_settings(&load(&file, Vec::new())).await;
+    name_of(&proxy.client().graphql(ME).await);
+    let token = only_token_request(&sandbox);
+    assert_eq!(token.parameter("grant_type"), Some("client_credentials"));
+    let mut names = token.parameter_names();
+    names.sort_unstable();
+    assert_eq!(names, ["client_id", "client_secret", "grant_type", "scope"]);
+    assert_eq!(sandbox.seen().counts().client_logins, 1);
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn a_url_means_the_same_with_a_final_slash_and_keeps_its_path() {
+    for (path, graphql) in [
+        ("", "/graphql"),
+        ("/", "/graphql"),
+        ("/tenant", "/tenant/graphql"),
+        ("/a/b/", "/a/b/graphql"),
     ] {
-        assert_eq!(login.parameter(name), Some(value), "{name}");
+        let sandbox = sandbox(fluent()).await;
+        let url = format!("{}{path}", sandbox.url());
+        // The sandbox has its token endpoint at its root only.
+        let whole = format!("[fluent.token]\npath = \"{}/oauth/token\"", sandbox.url());
+        let proxy = Proxy::start(&url, &whole).await;
+        proxy.client().graphql(ME).await;
+        assert_eq!(sandbox.seen().api_requests()[0].target, graphql);
+        proxy.stop().await;
     }
-    assert_eq!(login.parameters_in, fluent_sandbox::ParametersIn::Form);
-    assert!(!login.headers.contains_key("authorization"));
-    proxy.stop().await;
 }
 
 #[tokio::test]
-async fn the_token_is_found_under_a_name_under_a_path_and_under_the_usual_name() {
-    for (field, key) in [
-        ("accessToken", "accessToken"),
-        ("data.auth.token", "data.auth.token"),
-        ("access_token", "accessToken"),
-        ("access_token", "not.there"),
+async fn tokens_are_asked_for_below_the_url_at_the_path_that_is_set() {
+    for (path, setting, target) in [
+        ("/tenant/", "", "/tenant/oauth/token"),
+        (
+            "/tenant",
+            "[fluent.token]\npath = \"/api/token\"",
+            "/tenant/api/token",
+        ),
+        ("", "[fluent.token]\npath = \"/api/token\"", "/api/token"),
     ] {
-        let config = Config {
-            token_field: field.to_owned(),
-            ..fluent()
-        };
-        let sandbox = Sandbox::start(config).await.unwrap();
-        let settings = format!("fluent.token_key = \"{key}\"");
-        assert_serves(Proxy::start(&sandbox.url(), &settings).await).await;
+        let sandbox = sandbox(fluent()).await;
+        let proxy = Proxy::start(&format!("{}{path}", sandbox.url()), setting).await;
+        sandbox.seen().wait_for(|counts| counts.api_bodies == 1).await;
+        let request = sandbox.seen().api_requests().remove(0);
+        assert_eq!(
+            (request.method.as_str(), request.target.as_str()),
+            ("POST", target)
+        );
+        assert_eq!(
+            request.headers["content-type"],
+            "application/x-www-form-urlencoded"
+        );
+        proxy.stop().await;
     }
 }
 
 #[tokio::test]
-async fn client_credentials_need_no_user() {
-    let sandbox = Sandbox::start(fluent()).await.unwrap();
-    let url = sandbox.url();
-    let fields = [
-        ("FLUENT_URL", url.as_str()),
-        ("FLUENT_CLIENT_ID", CLIENT_ID),
-        ("FLUENT_CLIENT_SECRET", CLIENT_SECRET),
-        ("FLUENT_GRANT_TYPE", "client_credentials"),
-    ];
-    assert_serves(proxy(&fields, "").await).await;
-    let counts = sandbox.seen().counts();
-    assert_eq!((counts.client_logins, counts.password_logins), (1, 0));
-}
-
-#[tokio::test]
-async fn the_account_is_named_at_the_login_and_on_each_request() {
-    let account = Account {
-        fluent_account: Some("ACME-1".to_owned()),
-        ..super::support::account()
-    };
-    let sandbox = Sandbox::start(Config {
-        accounts: vec![account],
-        ..fluent()
-    })
-    .await
-    .unwrap();
-    let proxy = Proxy::start(&sandbox.url(), "fluent.account = \"ACME-1\"").await;
-    let request = http::Request::post("/graphql").header("content-type", "application/json");
-    let request = request.header("fluent.account", "theirs");
-    let body = full(serde_json::json!({ "query": ME }).to_string());
-    proxy
-        .client()
-        .send(request.body(body).unwrap())
-        .await
-        .assert_good();
-    assert_eq!(
-        sandbox.seen().token_requests()[0].headers["fluent.account"],
-        "ACME-1"
-    );
-    let seen = sandbox.seen().api_requests();
-    let values: Vec<_> = seen[0].headers.get_all("fluent.account").iter().collect();
-    assert_eq!(values, ["ACME-1"]);
+async fn extra_parameters_are_sent_by_their_own_names() {
+    let extra = "[fluent.token.extra]\naudience = \"https://api.example/?a=b&c\"\nretailer = \"007\"";
+    let (sandbox, proxy) = start(extra).await;
+    name_of(&proxy.client().graphql(ME).await);
+    let token = only_token_request(&sandbox);
+    assert_eq!(token.parameter("audience"), Some("https://api.example/?a=b&c"));
+    assert_eq!(token.parameter("retailer"), Some("007"));
     proxy.stop().await;
 }
 
-#[tokio::test]
-async fn a_token_path_of_its_own_may_be_a_whole_url() {
-    let (upstream, identity) = (
-        Sandbox::start(fluent()).await.unwrap(),
-        Sandbox::start(fluent()).await.unwrap(),
-    );
-    let settings = format!("fluent.token.path = \"{}/oauth/token\"", identity.url());
-    let proxy = Proxy::start(&upstream.url(), &settings).await;
-    // The token of one Fluent is nothing to another.
-    assert_eq!(proxy.client().graphql(ME).await.status, 401);
-    assert!(identity.seen().counts().tokens_issued >= 1);
-    assert_eq!(upstream.seen().counts().token_requests, 0);
-    proxy.stop().await;
+fn by_user(users: &[&str]) -> Request {
+    let mut request = http::Request::post("/graphql").header("content-type", "application/json");
+    for user in users {
+        request = request.header("x-fluent-user", *user);
+    }
+    let body = serde_json::json!({ "query": ME }).to_string();
+    request.body(full(body)).unwrap()
+}
+
+async fn by_instance(client: Client, instance: &str) -> Answer {
+    let body = serde_json::json!({ "query": ME }).to_string();
+    client.post(&format!("/instances/{instance}/graphql"), body).await
 }
 
 #[tokio::test]
-async fn each_user_and_each_instance_has_a_token_of_its_own() {
-    let ops = Account {
-        client_id: CLIENT_ID.into(),
-        client_secret: CLIENT_SECRET.into(),
-        ..Account::new("ops", "planted-pops")
+async fn a_request_chooses_its_user_and_each_user_has_a_token_of_its_own() {
+    let operations = Account {
+        username: "operations".to_owned(),
+        password: "planted-p of operations".to_owned(),
+        ..account()
     };
     let config = Config {
-        accounts: vec![super::support::account(), ops],
-        ..Config::default()
+        accounts: vec![account(), operations],
+        ..fluent()
     };
-    let (sandbox, other) = (
-        Sandbox::start(config).await.unwrap(),
-        Sandbox::start(fluent()).await.unwrap(),
-    );
-    let toml = format!(
-        "[fluent.users.ops]\nusername = \"ops\"\npassword = \"planted-pops\"\n\
-         [instances.eu]\nurl = \"{}\"\nusername = \"{USERNAME}\"\npassword = {}\n\
-         client_id = \"{CLIENT_ID}\"\nclient_secret = \"{CLIENT_SECRET}\"\n",
-        other.url(),
-        serde_json::Value::from(PASSWORD),
-    );
-    let proxy = Proxy::start(&sandbox.url(), &toml).await;
-    let ask = |path: &'static str, user: Option<&'static str>| {
-        let mut request = http::Request::post(path).header("content-type", "application/json");
-        if let Some(user) = user {
-            request = request.header("x-fluent-user", user);
-        }
-        let body = full(serde_json::json!({ "query": "{ me { username } }" }).to_string());
-        proxy.client().send(request.body(body).unwrap())
-    };
-    let me = |answer: super::support::Answer| {
-        answer.assert_good();
-        answer.json()["data"]["me"]["username"]
-            .as_str()
-            .unwrap()
-            .to_owned()
-    };
-    assert_eq!(me(ask("/graphql", None).await), USERNAME);
-    assert_eq!(me(ask("/graphql", Some("default")).await), USERNAME);
-    assert_eq!(me(ask("/graphql", Some("ops")).await), "ops");
-    assert_eq!(
-        other.seen().counts().token_requests,
-        0,
-        "an instance logs in on first use"
-    );
-    assert_eq!(me(ask("/instances/eu/graphql", None).await), USERNAME);
-    assert_eq!(me(ask("/instances/default/graphql", None).await), USERNAME);
-    assert_eq!(sandbox.seen().counts().token_requests, 2);
-    assert_eq!(other.seen().counts().token_requests, 1);
-    ask("/graphql", Some("nobody"))
-        .await
-        .assert_refused(400, "USER_UNKNOWN");
-    ask("/instances/eu/graphql", Some("ops"))
-        .await
-        .assert_refused(400, "USER_UNKNOWN");
-    ask("/instances/us/graphql", None)
-        .await
-        .assert_refused(404, "INSTANCE_UNKNOWN");
-    let status = proxy.admin().get("/status").await.json();
-    for path in [
-        "/default/users/default",
-        "/default/users/ops",
-        "/eu/users/default",
+    let users = "[fluent.users.ops]\nusername = \"operations\"\npassword = \"planted-p of operations\"";
+    let (frozen, sandbox, proxy) = Frozen::start(config, users).await;
+    let client = proxy.client();
+    for _ in 0..3 {
+        assert_eq!(name_of(&client.graphql(ME).await), USERNAME);
+        assert_eq!(name_of(&client.send(by_user(&["ops"])).await), "operations");
+        assert_eq!(name_of(&client.send(by_user(&["default"])).await), USERNAME);
+    }
+    for unknown in [
+        &["nobody"][..],
+        &[""],
+        &["OPS"],
+        &["operations"],
+        &["ops", "ops"],
+        &["ops", "default"],
     ] {
-        let user = status.pointer(&format!("/instances{path}")).unwrap();
-        assert_eq!(
-            (&user["state"], &user["logins"]["ok"]),
-            (&"fresh".into(), &1.into()),
-            "{path}"
-        );
+        let answer = client.send(by_user(unknown)).await;
+        answer.assert_refused(400, "USER_UNKNOWN");
+    }
+    let counts = sandbox.seen().counts();
+    assert_eq!((counts.token_requests, counts.api_requests), (2, 9));
+    let requests = sandbox.seen().api_requests();
+    assert_eq!(requests[0].bearer(), requests[2].bearer());
+    assert_ne!(requests[0].bearer(), requests[1].bearer());
+    for request in &requests {
+        assert!(!request.headers.contains_key("x-fluent-user"));
+    }
+    frozen.end(proxy).await;
+}
+
+#[tokio::test]
+async fn a_request_chooses_its_instance_and_each_has_its_own_credentials() {
+    let there = Account {
+        username: "elsewhere".to_owned(),
+        client_id: "EU".to_owned(),
+        ..Account::new("elsewhere", "planted-p elsewhere")
+    };
+    let elsewhere = sandbox(Config {
+        accounts: vec![there.clone()],
+        ..fluent()
+    })
+    .await;
+    let instance = format!(
+        "[instances.eu-1]\nurl = \"{}\"\nusername = \"elsewhere\"\npassword = \"planted-p elsewhere\"\n\
+         client_id = \"EU\"\nclient_secret = {}",
+        elsewhere.url(),
+        quoted(&there.client_secret),
+    );
+    let (sandbox, proxy) = start(&instance).await;
+    let client = proxy.client();
+    assert_eq!(name_of(&client.graphql(ME).await), USERNAME);
+    assert_eq!(
+        elsewhere.seen().counts().connections,
+        0,
+        "not before it is asked for"
+    );
+    for _ in 0..3 {
+        assert_eq!(name_of(&by_instance(client, "eu-1").await), "elsewhere");
+        assert_eq!(name_of(&by_instance(client, "default").await), USERNAME);
+    }
+    for unknown in ["eu-2", "EU-1", "eu-1.", "eu"] {
+        by_instance(client, unknown)
+            .await
+            .assert_refused(404, "INSTANCE_UNKNOWN");
+    }
+    let [here, there] = [&sandbox, &elsewhere].map(|sandbox| sandbox.seen().counts());
+    assert_eq!((here.token_requests, here.api_requests), (1, 4));
+    assert_eq!((there.token_requests, there.api_requests), (1, 3));
+    for request in elsewhere.seen().api_requests() {
+        assert_eq!(request.target, "/graphql");
+        let host = elsewhere.address().to_string();
+        assert_eq!(request.headers["host"], host.as_str());
     }
     proxy.stop().await;
 }

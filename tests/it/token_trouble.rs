@@ -1,220 +1,267 @@
-//! A token endpoint in trouble: what callers hear, what is tried again and when.
+//! A token endpoint that is not well: what callers are told, how little it is asked, how all is well again.
 
 use std::time::Duration;
 
-use fluent_sandbox::{Account, Config, Fault, Place, Sandbox, SignOn, Times};
+use fluent_sandbox::{Config, Fault, Injection, Place, Sandbox, Times, When};
+use serde_json::Value;
 
-use super::support::{Answer, Client, Proxy, fluent, start};
+use super::support::{Answer, Frozen, PASSWORD, Proxy, USERNAME, account, fluent, sandbox};
 
 const ME: &str = "{ me { id } }";
+const TIMEOUT: &str = "[fluent.token]\ntimeout = \"2s\"";
+const REFUSED: (u16, &str) = (502, "CREDENTIALS_REFUSED");
+const UNAVAILABLE: (u16, &str) = (503, "TOKEN_UNAVAILABLE");
+/// The cool-down after a refusal.
+const COOL_DOWN: u64 = 16 * 60;
+
+fn status(code: u16, body: &str) -> Fault {
+    Fault::Status {
+        code,
+        retry_after: None,
+        body: Some(body.to_owned()),
+    }
+}
 
 fn retry_after(answer: &Answer) -> u64 {
     answer.headers["retry-after"].to_str().unwrap().parse().unwrap()
 }
 
-/// A client that comes back when it is told to, a few times.
-async fn served_in_the_end(client: Client) {
-    for _ in 0..10 {
-        let answer = client.graphql(ME).await;
-        if answer.status == 200 {
-            return answer.assert_good();
-        }
-        tokio::time::sleep(Duration::from_secs(retry_after(&answer))).await;
+/// The default user's part of the status page.
+async fn user(proxy: &Proxy) -> Value {
+    let status = proxy.admin().get("/status").await.json();
+    status["instances"]["default"]["users"]["default"].clone()
+}
+
+/// A sandbox whose token endpoint has this trouble until it is cleared, and a proxy that has met it once.
+async fn start(injection: Injection) -> (Frozen, Sandbox, Proxy) {
+    let mut frozen = Frozen::now();
+    let sandbox = sandbox(fluent()).await;
+    let hangs = injection.fault == Fault::Hang;
+    sandbox.faults().add(injection.times(Times::Always));
+    let proxy = frozen.proxy(&sandbox.url(), TIMEOUT);
+    sandbox.seen().wait_for(|counts| counts.faults == 1).await;
+    if hangs {
+        frozen.advance(Duration::from_secs(2)).await;
     }
-    panic!("no recovery");
+    frozen.settle().await;
+    (frozen, sandbox, proxy)
 }
 
-async fn assert_not_ready(proxy: &Proxy) {
-    let ready = proxy.admin().get("/readyz").await;
-    assert_eq!(ready.status, 503);
-    assert!(ready.json()["reason"].is_string());
-    assert_eq!(proxy.admin().get("/livez").await.status, 200);
-}
-
-/// Starts before a token endpoint with this fault, sees it told, mends it and sees the recovery.
-async fn trouble(fault: Fault, settings: &str) {
-    let sandbox = Sandbox::start(fluent()).await.unwrap();
-    sandbox.faults().inject(Place::Token, Times::Always, fault);
-    let proxy = Proxy::start(&sandbox.url(), settings).await;
-    let answer = proxy.client().graphql(ME).await;
-    answer.assert_refused(503, "TOKEN_UNAVAILABLE");
-    assert!(retry_after(&answer) >= 1);
-    assert_not_ready(&proxy).await;
-    let user = proxy.admin().get("/status").await.json()["instances"]["default"]["users"]["default"].clone();
+/// What every trouble has in common, from the first answer to the recovery.
+async fn assert_told_kept_and_overcome(injection: Injection, (code, word): (u16, &str)) {
+    let what = format!("{injection:?}");
+    let (frozen, sandbox, proxy) = start(injection).await;
+    let mut wait = 0;
+    for _ in 0..50 {
+        let answer = proxy.client().graphql(ME).await;
+        answer.assert_refused(code, word);
+        wait = retry_after(&answer);
+    }
+    let counts = sandbox.seen().counts();
+    assert_eq!((counts.token_requests, counts.api_requests), (1, 0), "{what}");
+    assert_eq!(proxy.admin().get("/readyz").await.status, 503, "{what}");
+    let user = user(&proxy).await;
+    let login = if word == REFUSED.1 {
+        "refused"
+    } else {
+        "unavailable"
+    };
     assert_eq!(
         (&user["state"], &user["login"]),
-        (&"empty".into(), &"unavailable".into())
+        (&"empty".into(), &login.into()),
+        "{what}"
     );
-    assert!(user["last_error"].is_string());
-    assert_eq!(sandbox.seen().counts().api_requests, 0);
+    assert_eq!(user["logins"][login], 1, "{what}");
+    assert!(user["last_error"].is_string(), "{what}: {user}");
+    assert_eq!(user["next_attempt_in_seconds"], wait, "{what}");
     sandbox.faults().clear();
-    served_in_the_end(proxy.client()).await;
-    assert_eq!(proxy.admin().get("/readyz").await.status, 200);
-    assert!(sandbox.seen().login_invariant_violations().is_empty());
-    proxy.stop().await;
+    frozen.advance(Duration::from_secs(wait)).await;
+    proxy.client().graphql(ME).await.assert_good();
+    assert_eq!(sandbox.seen().counts().token_requests, 2, "{what}");
+    assert_eq!(proxy.admin().get("/readyz").await.status, 200, "{what}");
+    let user = self::user(&proxy).await;
+    assert_eq!(
+        (&user["state"], &user["login"]),
+        (&"fresh".into(), &"ok".into()),
+        "{what}"
+    );
+    assert!(user["last_error"].is_null(), "{what}: {user}");
+    assert!(user["next_attempt_in_seconds"].is_null(), "{what}: {user}");
+    frozen.end(proxy).await;
 }
 
 #[tokio::test]
-async fn an_endpoint_that_hangs_is_given_up_in_time() {
-    trouble(Fault::Hang, "fluent.token.timeout = \"500ms\"").await;
-}
-
-#[tokio::test]
-async fn an_endpoint_that_talks_nonsense_is_trouble() {
-    let cases = [Fault::Html, Fault::Empty, Fault::Cut, Fault::NoToken];
-    let cases = cases.map(|fault| tokio::spawn(trouble(fault, "")));
-    for case in cases {
-        case.await.unwrap();
+async fn trouble_is_told_at_once_and_overcome_without_a_restart() {
+    for fault in [
+        Fault::Hang,
+        Fault::Html,
+        Fault::Empty,
+        Fault::NoToken,
+        Fault::Cut,
+        Fault::Reset,
+        Fault::Close,
+        status(500, r#"{"error":"server_error"}"#),
+        status(502, "{}"),
+        status(503, "{}"),
+        status(504, "{}"),
+        status(404, "{}"),
+        status(408, "{}"),
+        status(425, "{}"),
+        status(429, "{}"),
+        status(204, ""),
+        status(201, r#"{"access_token":"a-token-that-came-with-a-wrong-status"}"#),
+    ] {
+        assert_told_kept_and_overcome(Injection::new(Place::Token, fault), UNAVAILABLE).await;
     }
 }
 
 #[tokio::test]
-async fn an_endpoint_whose_connections_die_is_trouble() {
-    let cases = [Fault::Reset, Fault::Close].map(|fault| tokio::spawn(trouble(fault, "")));
-    for case in cases {
-        case.await.unwrap();
+async fn an_answer_that_is_lost_after_the_login_is_trouble_like_another() {
+    for fault in [Fault::Hang, Fault::Cut, Fault::Reset, Fault::Close] {
+        let lost = Injection::new(Place::Token, fault).when(When::AfterExecution);
+        assert_told_kept_and_overcome(lost, UNAVAILABLE).await;
     }
 }
 
 #[tokio::test]
-async fn credentials_do_not_follow_a_redirect() {
-    let elsewhere = Sandbox::start(fluent()).await.unwrap();
-    trouble(Fault::Redirect(format!("{}/oauth/token", elsewhere.url())), "").await;
+async fn refused_credentials_are_left_alone_for_the_cool_down() {
+    let sso = r#"{"errors":[{"code":"400","message":"The username or password you entered is incorrect. Please try again."}]}"#;
+    for fault in [
+        status(
+            400,
+            r#"{"error":"invalid_grant","error_description":"Bad credentials"}"#,
+        ),
+        status(401, r#"{"error":"invalid_client"}"#),
+        status(400, r#"{"error":"invalid_scope"}"#),
+        status(403, "<html>"),
+        status(500, sso),
+    ] {
+        assert_told_kept_and_overcome(Injection::new(Place::Token, fault.clone()), REFUSED).await;
+        let (frozen, sandbox, proxy) = start(Injection::new(Place::Token, fault)).await;
+        sandbox.faults().clear();
+        let answer = proxy.client().graphql(ME).await;
+        assert_eq!(retry_after(&answer), COOL_DOWN);
+        frozen.advance(Duration::from_secs(COOL_DOWN - 1)).await;
+        let answer = proxy.client().graphql(ME).await;
+        answer.assert_refused(REFUSED.0, REFUSED.1);
+        assert_eq!(retry_after(&answer), 1);
+        assert_eq!(sandbox.seen().counts().token_requests, 1);
+        frozen.end(proxy).await;
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_password_never_locks_the_account() {
+    let config = Config {
+        accounts: vec![fluent_sandbox::Account {
+            password: format!("{PASSWORD} but another"),
+            ..account()
+        }],
+        ..fluent()
+    };
+    let (frozen, sandbox, proxy) = Frozen::start(config, TIMEOUT).await;
+    for _ in 0..240 {
+        let answer = proxy.client().graphql(ME).await;
+        answer.assert_refused(REFUSED.0, REFUSED.1);
+        assert!(!sandbox.is_locked(USERNAME));
+        frozen.advance(Duration::from_secs(30)).await;
+    }
+    // Two hours, one attempt each 16 minutes.
+    assert_eq!(sandbox.seen().counts().password_logins, 8);
+    frozen.end(proxy).await;
+}
+
+#[tokio::test]
+async fn logins_without_an_answer_are_four_in_a_quarter_of_an_hour_at_most() {
+    let (frozen, sandbox, proxy) = start(Injection::new(Place::Token, Fault::Reset)).await;
+    for _ in 0..360 {
+        let answer = proxy.client().graphql(ME).await;
+        answer.assert_refused(UNAVAILABLE.0, UNAVAILABLE.1);
+        frozen.advance(Duration::from_secs(10)).await;
+    }
+    let logins = sandbox.seen().counts().password_logins;
+    assert!((8..=16).contains(&logins), "{logins} in an hour");
+    assert_eq!(sandbox.seen().login_invariant_violations(), []);
+    frozen.end(proxy).await;
+}
+
+#[tokio::test]
+async fn retry_after_is_honoured_and_told() {
+    let busy = Fault::Status {
+        code: 503,
+        retry_after: Some("120".to_owned()),
+        body: None,
+    };
+    let (frozen, sandbox, proxy) = start(Injection::new(Place::Token, busy)).await;
+    let answer = proxy.client().graphql(ME).await;
+    answer.assert_refused(UNAVAILABLE.0, UNAVAILABLE.1);
+    assert_eq!(retry_after(&answer), 120);
+    sandbox.faults().clear();
+    frozen.advance(Duration::from_secs(119)).await;
+    let answer = proxy.client().graphql(ME).await;
+    assert_eq!(retry_after(&answer), 1);
+    assert_eq!(sandbox.seen().counts().token_requests, 1);
+    frozen.advance(Duration::from_secs(1)).await;
+    proxy.client().graphql(ME).await.assert_good();
+    frozen.end(proxy).await;
+}
+
+#[tokio::test]
+async fn an_endpoint_that_is_away_is_found_when_it_is_back() {
+    let frozen = Frozen::now();
+    let sandbox = sandbox(fluent()).await;
+    sandbox.stop_listening().await;
+    let proxy = frozen.proxy(&sandbox.url(), TIMEOUT);
+    let mut wait = 0;
+    for _ in 0..20 {
+        let answer = proxy.client().graphql(ME).await;
+        answer.assert_refused(UNAVAILABLE.0, UNAVAILABLE.1);
+        wait = retry_after(&answer);
+        frozen.advance(Duration::from_secs(wait)).await;
+    }
+    assert!(wait <= 30, "{wait}");
+    sandbox.listen_again().await.unwrap();
+    frozen.advance(Duration::from_secs(31)).await;
+    proxy.client().graphql(ME).await.assert_good();
+    assert_eq!(sandbox.seen().counts().token_requests, 1);
+    frozen.end(proxy).await;
+}
+
+#[tokio::test]
+async fn the_default_instance_recovers_without_traffic() {
+    let (frozen, sandbox, proxy) = start(Injection::new(Place::Token, status(503, "{}"))).await;
+    sandbox.faults().clear();
+    frozen.advance(Duration::from_secs(31)).await;
+    sandbox.seen().wait_for(|counts| counts.tokens_issued == 1).await;
+    assert_eq!(sandbox.seen().counts().token_requests, 2);
+    frozen.end(proxy).await;
+}
+
+#[tokio::test]
+async fn credentials_never_follow_a_redirect() {
+    let elsewhere = sandbox(fluent()).await;
+    let fault = Fault::Redirect(format!("{}/oauth/token", elsewhere.url()));
+    assert_told_kept_and_overcome(Injection::new(Place::Token, fault), UNAVAILABLE).await;
     assert_eq!(elsewhere.seen().counts().connections, 0);
 }
 
 #[tokio::test]
-async fn an_endpoint_that_is_not_there_is_trouble_until_it_is_back() {
-    let sandbox = Sandbox::start(fluent()).await.unwrap();
-    sandbox.stop_listening().await;
-    let proxy = Proxy::start(&sandbox.url(), "").await;
-    proxy
-        .client()
-        .graphql(ME)
-        .await
-        .assert_refused(503, "TOKEN_UNAVAILABLE");
-    assert_not_ready(&proxy).await;
-    sandbox.listen_again().await.unwrap();
-    served_in_the_end(proxy.client()).await;
-    proxy.stop().await;
-}
-
-#[tokio::test]
-async fn retry_after_is_honoured_and_the_stored_failure_told_at_once() {
-    let sandbox = Sandbox::start(fluent()).await.unwrap();
-    let busy = Fault::Status {
-        code: 503,
-        retry_after: Some("600".to_owned()),
-        body: None,
-    };
-    sandbox.faults().inject(Place::Token, Times::Always, busy);
-    let proxy = Proxy::start(&sandbox.url(), "").await;
-    sandbox.seen().wait_for(|counts| counts.token_answers == 1).await;
-    for _ in 0..100 {
-        let answer = proxy.client().graphql(ME).await;
-        answer.assert_refused(503, "TOKEN_UNAVAILABLE");
-        assert!((590..=600).contains(&retry_after(&answer)));
-    }
-    assert_eq!(sandbox.seen().counts().token_requests, 1);
-    proxy.stop().await;
-}
-
-/// Starts before a Fluent that refuses the credentials: one login, and no more however many ask.
-async fn refused(config: Config) {
-    let sandbox = Sandbox::start(config).await.unwrap();
-    let proxy = Proxy::start(&sandbox.url(), "").await;
-    for _ in 0..100 {
-        let answer = proxy.client().graphql(ME).await;
-        answer.assert_refused(502, "CREDENTIALS_REFUSED");
-        assert!(
-            (900..=960).contains(&retry_after(&answer)),
-            "the default cool-down is 16 minutes"
-        );
-    }
-    let counts = sandbox.seen().counts();
-    assert_eq!((counts.token_requests, counts.api_requests), (1, 0));
-    assert_not_ready(&proxy).await;
-    let user = proxy.admin().get("/status").await.json()["instances"]["default"]["users"]["default"].clone();
-    assert_eq!(user["login"], "refused");
-    assert!(
-        user["next_attempt_in_seconds"]
-            .as_u64()
-            .is_some_and(|seconds| seconds > 900)
-    );
-    proxy.stop().await;
-}
-
-#[tokio::test]
-async fn a_wrong_password_costs_one_login() {
-    let account = Account {
-        password: "another".to_owned(),
-        ..super::support::account()
-    };
-    refused(Config {
-        accounts: vec![account],
-        ..fluent()
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn a_wrong_client_costs_one_login() {
-    let account = Account {
-        client_secret: "another".to_owned(),
-        ..super::support::account()
-    };
-    refused(Config {
-        accounts: vec![account],
-        ..fluent()
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn a_user_of_single_sign_on_costs_one_login_though_fluent_says_500() {
-    let account = Account {
-        sign_on: SignOn::SingleSignOn,
-        ..super::support::account()
-    };
-    refused(Config {
-        accounts: vec![account],
-        ..fluent()
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn a_refusal_is_over_with_its_cool_down() {
-    let sandbox = Sandbox::start(fluent()).await.unwrap();
-    let refusal = Fault::Status {
-        code: 400,
-        retry_after: None,
-        body: None,
-    };
-    sandbox.faults().inject(Place::Token, Times::Once, refusal);
-    let proxy = Proxy::start(&sandbox.url(), "fluent.token.cool_down = \"1s\"").await;
-    proxy
-        .client()
-        .graphql(ME)
-        .await
-        .assert_refused(502, "CREDENTIALS_REFUSED");
-    served_in_the_end(proxy.client()).await;
-    assert_eq!(sandbox.seen().counts().token_requests, 2);
-    proxy.stop().await;
-}
-
-#[tokio::test]
-async fn a_401_while_the_endpoint_is_down_is_told_as_the_failure_of_the_login() {
-    let (sandbox, proxy) = start("").await;
+async fn ready_once_is_ready_though_the_token_is_gone() {
+    let (frozen, sandbox, proxy) = Frozen::start(fluent(), TIMEOUT).await;
     proxy.client().graphql(ME).await.assert_good();
     sandbox.revoke_access_tokens();
-    sandbox.faults().inject(Place::Token, Times::Once, Fault::Close);
-    proxy
-        .client()
-        .graphql(ME)
-        .await
-        .assert_refused(503, "TOKEN_UNAVAILABLE");
-    served_in_the_end(proxy.client()).await;
+    sandbox.faults().inject(
+        Place::Token,
+        Times::Always,
+        status(400, r#"{"error":"invalid_grant"}"#),
+    );
+    let answer = proxy.client().graphql(ME).await;
+    answer.assert_refused(REFUSED.0, REFUSED.1);
     assert_eq!(proxy.admin().get("/readyz").await.status, 200);
-    proxy.stop().await;
+    let user = user(&proxy).await;
+    assert_eq!(
+        (&user["state"], &user["login"]),
+        (&"empty".into(), &"refused".into())
+    );
+    frozen.end(proxy).await;
 }

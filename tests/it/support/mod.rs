@@ -95,8 +95,14 @@ pub(crate) fn environment(url: &str) -> Vec<(OsString, OsString)> {
     fields.map(|(name, value)| (name.into(), value.into())).into()
 }
 
-/// Settings as a user would write them; addresses are free ports unless `toml` says otherwise.
+/// Settings as a user would write them, for the planted account at `url`; addresses are free ports unless `toml`
+/// says otherwise.
 pub(crate) fn settings(url: &str, toml: &str) -> Settings {
+    load(toml, environment(url))
+}
+
+/// Settings out of a file and an environment, and nothing else.
+pub(crate) fn load(toml: &str, environment: Vec<(OsString, OsString)>) -> Settings {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), toml).unwrap();
     let ports = ["listen.address=localhost:0", "admin.address=localhost:0"];
@@ -108,7 +114,7 @@ pub(crate) fn settings(url: &str, toml: &str) -> Settings {
         .collect();
     let sources = Sources {
         file: Some(file.path().to_owned()),
-        environment: environment(url),
+        environment,
         set,
     };
     Settings::load(&sources)
