@@ -2,23 +2,27 @@
 //!
 //! 1. `/livez` is 200 while the process works, whatever Fluent does.
 //! 2. `/readyz` is 503 until the default instance first held a token, then 200 until the program drains.
+//!    `/readyz?token` is 503 whenever that instance has no usable token, which is for monitors; it starts no login.
 //! 3. `/status` tells of each token, and never its text.
 //! 4. `/metrics` is what monitors scrape.
 //! 5. A peer that is not loopback gets `/livez`, `/readyz` and `/metrics` only; for loopback the guard's rules on `Host` and
 //!    `Origin` hold, as a browser is a neighbour too.
+//! 6. `POST /retry` lets refused credentials be tried once more: those of the default instance, or of the
+//!    `instance` and `user` that its JSON names. Nothing but JSON is taken, so that no form of a page can send it.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, RawQuery, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
-use http::{HeaderValue, StatusCode, header};
-use serde::Serialize;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -29,10 +33,13 @@ use crate::guard::{Connection, Guard, Payload, Rejection};
 use crate::metrics::{self, Metrics};
 use crate::name::Name;
 use crate::server::Peer;
-use crate::token::cache::{Status, TokenCache};
+use crate::token::cache::{LoginState, Status, TokenCache};
 
 /// Paths that any peer may ask.
 const OPEN: [&str; 3] = ["/livez", "/readyz", "/metrics"];
+
+/// The longest body that is read.
+const LONGEST_BODY: usize = 4096;
 
 /// What the admin listener tells of.
 pub struct Admin {
@@ -64,6 +71,20 @@ impl Admin {
         }
     }
 
+    /// Rule 2: why the default instance's own user has no usable token.
+    fn lacks_a_token(&self) -> Option<&'static str> {
+        let status = self.tokens.source(Name::DEFAULT, Name::DEFAULT)?.status();
+        if status.state.is_usable() {
+            return None;
+        }
+        Some(match status.login {
+            LoginState::Refused => "the credentials of the default instance are refused",
+            LoginState::None | LoginState::Ok | LoginState::Unavailable => {
+                "the default instance has no usable token"
+            }
+        })
+    }
+
     /// The listener's routes; each request carries its [`Peer`] as an extension.
     pub fn router(self: Arc<Self>) -> Router {
         Router::new()
@@ -71,10 +92,15 @@ impl Admin {
             .route("/readyz", get(readyz))
             .route("/metrics", get(metrics))
             .route("/status", get(status))
+            .route(
+                "/retry",
+                post(retry).fallback(|| async { refuse(Rejection::MethodNotAllowed { allow: "POST" }) }),
+            )
             .fallback(|| async { refuse(Rejection::PathNotFound) })
             .method_not_allowed_fallback(|| async {
                 refuse(Rejection::MethodNotAllowed { allow: "GET, HEAD" })
             })
+            .layer(DefaultBodyLimit::max(LONGEST_BODY))
             .layer(middleware::from_fn_with_state(Arc::clone(&self), admit))
             .with_state(self)
     }
@@ -112,19 +138,78 @@ fn refuse(rejection: Rejection) -> Response<Body> {
 }
 
 /// Rule 2.
-async fn readyz(State(admin): State<Arc<Admin>>) -> Response {
+async fn readyz(State(admin): State<Arc<Admin>>, RawQuery(query): RawQuery) -> Response {
     let reason = if admin.draining.is_cancelled() {
-        "draining"
+        Some("draining")
+    } else if asks_for_token(query.as_deref()) {
+        admin.lacks_a_token()
     } else if admin.tokens.has_held_a_token() {
-        return Json(json!({ "ready": true })).into_response();
+        None
     } else {
-        "the default instance has not held a token yet"
+        Some("the default instance has not held a token yet")
+    };
+    let Some(reason) = reason else {
+        return Json(json!({ "ready": true })).into_response();
     };
     (
         StatusCode::SERVICE_UNAVAILABLE,
         Json(json!({ "ready": false, "reason": reason })),
     )
         .into_response()
+}
+
+fn asks_for_token(query: Option<&str>) -> bool {
+    let mut parameters = query.into_iter().flat_map(|query| query.split('&'));
+    parameters.any(|parameter| parameter.split('=').next() == Some("token"))
+}
+
+/// Whose refusal is cleared.
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Retry {
+    instance: String,
+    user: String,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self {
+            instance: Name::DEFAULT.to_owned(),
+            user: Name::DEFAULT.to_owned(),
+        }
+    }
+}
+
+/// Rule 6.
+async fn retry(State(admin): State<Arc<Admin>>, headers: HeaderMap, body: Bytes) -> Response {
+    if !is_json(&headers) {
+        return refuse(Rejection::ContentTypeNotAllowed);
+    }
+    let body: &[u8] = if body.is_empty() { b"{}" } else { &body };
+    let Ok(whom) = serde_json::from_slice::<Retry>(body) else {
+        let sentence = "The body is not JSON with the fields instance and user, both optional.";
+        return (StatusCode::BAD_REQUEST, Json(json!({ "error": sentence }))).into_response();
+    };
+    let Some(source) = admin.tokens.source(&whom.instance, &whom.user) else {
+        let known = admin.urls.contains_key(whom.instance.as_str());
+        let error = if known {
+            ProxyError::UserUnknown
+        } else {
+            ProxyError::InstanceUnknown
+        };
+        return error.answer(Accept::Json, &HeaderValue::from_static("none"));
+    };
+    let cleared = source.retry();
+    let next = source.status().next_attempt_in_seconds;
+    Json(json!({ "cleared": cleared, "next_attempt_in_seconds": next })).into_response()
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let value = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
+    let essence = value.and_then(|value| value.split(';').next());
+    essence.is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
 }
 
 /// Rule 4.

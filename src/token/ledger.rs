@@ -166,12 +166,15 @@ impl Ledger {
         }
     }
 
-    /// Lets refused credentials be tried once more, as far as the window allows.
-    pub fn clear_refusal(&mut self, credentials: &Digest) {
-        if let Some(standing) = self.standings.get_mut(credentials)
-            && let Some((Cause::Refusal(_), _)) = standing.hold
-        {
-            standing.hold = None;
+    /// Lets refused credentials be tried once more, as far as the window allows. Says whether a refusal held
+    /// them.
+    pub fn clear_refusal(&mut self, now: Moment, credentials: &Digest) -> bool {
+        match self.standings.get_mut(credentials) {
+            Some(standing) if standing.is_refused(now) => {
+                standing.hold = None;
+                true
+            }
+            Some(_) | None => false,
         }
     }
 
@@ -290,9 +293,9 @@ mod tests {
         let (mut ledger, now) = ledger();
         let credentials = credentials("pw");
         fail(&mut ledger, now, credentials, REFUSED);
-        ledger.clear_refusal(&credentials);
+        assert!(ledger.clear_refusal(now, &credentials));
         fail(&mut ledger, now, credentials, trouble(Trouble::Unreachable));
-        ledger.clear_refusal(&credentials);
+        assert!(!ledger.clear_refusal(now, &credentials));
         assert!(ledger.check(now, &credentials).is_err());
     }
 
@@ -302,7 +305,7 @@ mod tests {
         let credentials = credentials("pw");
         for _ in 0..MOST_IN_WINDOW {
             fail(&mut ledger, now, credentials, REFUSED);
-            ledger.clear_refusal(&credentials);
+            ledger.clear_refusal(now, &credentials);
         }
         let held = ledger.check(now, &credentials).unwrap_err();
         assert!(matches!(
@@ -421,7 +424,7 @@ mod tests {
             ledger.standings.get_mut(&credentials).unwrap().hold = None;
         }
         fail(&mut ledger, now, credentials, REFUSED);
-        ledger.clear_refusal(&credentials);
+        ledger.clear_refusal(now, &credentials);
         assert!(ledger.check(now, &credentials).is_err());
     }
 
@@ -460,7 +463,9 @@ mod tests {
                     Step::Start { password } => {
                         under_way.extend(ledger.permit(now, passwords[usize::from(password)]));
                     }
-                    Step::Clear { password } => ledger.clear_refusal(&passwords[usize::from(password)]),
+                    Step::Clear { password } => {
+                        ledger.clear_refusal(now, &passwords[usize::from(password)]);
+                    }
                     Step::End { login, outcome } => {
                         if under_way.is_empty() {
                             continue;

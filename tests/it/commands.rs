@@ -1,11 +1,11 @@
-//! The commands for operators: their exit codes, their sentences, and what they cost.
+//! The commands for operators, on the command line and at the admin listener: their exit codes, their sentences,
+//! and what they cost.
 
 use std::net::{SocketAddr, TcpListener};
 use std::process::Output;
 use std::time::Duration;
 
 use fluent_sandbox::{Fault, Place, Sandbox, Times};
-
 use tokio::time::Instant;
 
 use super::support::{Process, Proxy, assert_clean, fluent, settings, start};
@@ -229,4 +229,120 @@ async fn wrong_usage_exits_with_2() {
     ] {
         assert_ended(&bare(wrong).await, 2, &["error"]);
     }
+}
+
+/// Refuses logins as Fluent refuses a wrong password.
+fn refusal() -> Fault {
+    Fault::Status {
+        code: 400,
+        retry_after: None,
+        body: Some(r#"{"error":"invalid_grant","error_description":"Bad credentials"}"#.to_owned()),
+    }
+}
+
+/// A proxy whose first login was refused.
+async fn refused(times: Times) -> (Sandbox, Proxy) {
+    let sandbox = Sandbox::start(fluent()).await.unwrap();
+    sandbox.faults().inject(Place::Token, times, refusal());
+    let proxy = Proxy::start(&sandbox.url(), "").await;
+    let answer = proxy.client().graphql("{ me { id } }").await;
+    answer.assert_refused(502, "CREDENTIALS_REFUSED");
+    (sandbox, proxy)
+}
+
+#[tokio::test]
+async fn readyz_token_tells_of_the_token_and_starts_no_login() {
+    let (sandbox, proxy) = refused(Times::Once).await;
+    for _ in 0..5 {
+        let answer = proxy.admin().get("/readyz?token").await;
+        assert_eq!(answer.status, 503);
+        assert_eq!(
+            answer.json()["reason"],
+            "the credentials of the default instance are refused"
+        );
+    }
+    assert_eq!(sandbox.seen().counts().token_requests, 1);
+
+    let (sandbox, proxy) = start("").await;
+    proxy.client().graphql("{ me { id } }").await.assert_good();
+    assert_eq!(proxy.admin().get("/readyz?token").await.status, 200);
+    // Dead before its time, and nobody gives another: the listener for probes stays ready.
+    sandbox.faults().inject(Place::Token, Times::Always, Fault::Close);
+    sandbox.revoke_access_tokens();
+    proxy
+        .client()
+        .graphql("{ me { id } }")
+        .await
+        .assert_refused(503, "TOKEN_UNAVAILABLE");
+    assert_eq!(proxy.admin().get("/readyz?token").await.status, 503);
+    assert_eq!(proxy.admin().get("/readyz").await.status, 200);
+}
+
+#[tokio::test]
+async fn retry_clears_a_refusal_and_the_login_follows_without_a_request() {
+    let (sandbox, proxy) = refused(Times::Once).await;
+    let answer = proxy.admin().post("/retry", "{}").await;
+    assert_eq!(answer.json()["cleared"], true);
+    sandbox.seen().wait_for(|counts| counts.tokens_issued == 1).await;
+    while proxy.admin().get("/readyz?token").await.status != 200 {
+        tokio::task::yield_now().await;
+    }
+    let again = proxy.admin().post("/retry", "").await;
+    assert_eq!(
+        (again.status.as_u16(), &again.json()["cleared"]),
+        (200, &false.into())
+    );
+    proxy.client().graphql("{ me { id } }").await.assert_good();
+    assert_eq!(sandbox.seen().counts().token_requests, 2);
+}
+
+#[tokio::test]
+async fn retries_cannot_lock_the_account() {
+    let (sandbox, proxy) = refused(Times::Always).await;
+    let mut held_back = false;
+    for _ in 0..12 {
+        let answer = proxy.admin().post("/retry", r#"{"instance":"default"}"#).await;
+        assert_eq!(answer.status, 200);
+        held_back |= answer.json()["next_attempt_in_seconds"].is_number();
+        let answer = proxy.client().graphql("{ me { id } }").await;
+        assert!([502, 503].contains(&answer.status.as_u16()), "{}", answer.status);
+    }
+    assert!(held_back);
+    assert_eq!(sandbox.seen().counts().token_requests, 4);
+    assert!(sandbox.seen().login_invariant_violations().is_empty());
+}
+
+#[tokio::test]
+async fn retry_takes_json_from_here_alone() {
+    let (sandbox, proxy) = refused(Times::Once).await;
+    let send = |method: &str, content_type: &str, body: &'static str| {
+        let request = http::Request::builder().method(method).uri("/retry");
+        let request = if content_type.is_empty() {
+            request
+        } else {
+            request.header("content-type", content_type)
+        };
+        let body = http_body_util::Full::new(bytes::Bytes::from_static(body.as_bytes()));
+        let body = http_body_util::BodyExt::map_err(body, |never| match never {});
+        let request = request.body(http_body_util::BodyExt::boxed(body)).unwrap();
+        proxy.admin().send(request)
+    };
+    let refused = send("POST", "", "").await;
+    refused.assert_refused(415, "CONTENT_TYPE_NOT_ALLOWED");
+    let refused = send("POST", "text/plain", "{}").await;
+    refused.assert_refused(415, "CONTENT_TYPE_NOT_ALLOWED");
+    let refused = send("POST", "application/graphql", "{}").await;
+    refused.assert_refused(415, "CONTENT_TYPE_NOT_ALLOWED");
+    let refused = send("GET", "", "").await;
+    refused.assert_refused(405, "METHOD_NOT_ALLOWED");
+    assert_eq!(refused.headers["allow"], "POST");
+    let json = "application/json";
+    let refused = send("POST", json, r#"{"instance":"nobody"}"#).await;
+    refused.assert_refused(404, "INSTANCE_UNKNOWN");
+    let refused = send("POST", json, r#"{"user":"nobody"}"#).await;
+    refused.assert_refused(400, "USER_UNKNOWN");
+    for wrong in ["[", r#"{"instnace":"x"}"#, r#"{"user":1}"#] {
+        assert_eq!(send("POST", json, wrong).await.status, 400);
+    }
+    assert_eq!(sandbox.seen().counts().token_requests, 1);
 }

@@ -50,8 +50,8 @@ struct Slot {
     book: Mutex<Book>,
     /// Whether a renewal ahead is under way.
     renewing: AtomicBool,
-    /// Wakes the keeper when a token was rejected.
-    rejected: Notify,
+    /// Wakes the keeper when a token was rejected, or a refusal cleared.
+    wake: Notify,
 }
 
 /// The latest token, and what became of it.
@@ -100,7 +100,7 @@ impl Source {
             held: ArcSwapOption::empty(),
             book: Mutex::default(),
             renewing: AtomicBool::new(false),
-            rejected: Notify::new(),
+            wake: Notify::new(),
         }))
     }
 
@@ -120,12 +120,30 @@ impl Source {
         }
     }
 
-    pub(super) fn has_held_a_token(&self) -> bool {
-        self.0.held.load().is_some()
+    /// Lets refused credentials be tried once more, as an operator asks who has mended them at Fluent: at once
+    /// where a token is kept, else with the next request. The ledger's window holds as before. Says whether
+    /// a refusal held them.
+    pub fn retry(&self) -> bool {
+        let slot = &self.0;
+        let cleared = slot
+            .ledger()
+            .clear_refusal(slot.house.clock.now(), &slot.credentials);
+        if cleared {
+            let (instance, user) = &slot.names;
+            tracing::info!(%instance, %user, "an operator lets refused credentials be tried once more");
+            slot.wake.notify_one();
+        }
+        cleared
     }
 
-    pub(super) fn status(&self) -> Status {
+    /// How the token stands.
+    #[must_use]
+    pub fn status(&self) -> Status {
         self.0.status()
+    }
+
+    pub(super) fn has_held_a_token(&self) -> bool {
+        self.0.held.load().is_some()
     }
 
     /// Its grant and its logins, under the name that it has in the log only.
@@ -186,11 +204,11 @@ impl Slot {
         }
     }
 
-    /// Waits until `moment`, or until a token is rejected.
+    /// Waits until `moment`, or until a token is rejected or a refusal cleared.
     async fn wait_until(&self, moment: Moment) {
         tokio::select! {
             () = self.house.clock.reach(moment) => {}
-            () = self.rejected.notified() => {}
+            () = self.wake.notified() => {}
         }
     }
 
@@ -344,7 +362,7 @@ impl Slot {
                 rejected: true,
                 ..Held::clone(&held)
             })));
-            self.rejected.notify_one();
+            self.wake.notify_one();
         }
         drop(book);
         let successor = self.successor(flight);
