@@ -78,7 +78,7 @@ pub fn init(config: &LogConfig) {
 }
 
 /// One request on its way through, as the log will tell it. Dropped before its [`end`](Self::end), it tells of
-/// a caller who left.
+/// a caller who left, or of a bug where a panic dropped it.
 #[derive(Debug)]
 pub struct Exchange {
     access: AccessLog,
@@ -172,6 +172,18 @@ impl Exchange {
         self.tell(bytes);
     }
 
+    /// The caller gets a 500: what panicked is caught above.
+    fn tell_bug(&mut self) {
+        self.status = StatusCode::INTERNAL_SERVER_ERROR;
+        self.failure = Some(Failure {
+            code: "INTERNAL",
+            fault: "proxy",
+            level: Level::ERROR,
+            detail: "a bug in the proxy".to_owned(),
+        });
+        self.tell(0);
+    }
+
     fn tell(&mut self, bytes: u64) {
         self.told = true;
         self.metrics.count(&Ended {
@@ -224,8 +236,10 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        if !self.told {
-            self.tell_caller_gone(0);
+        match (self.told, std::thread::panicking()) {
+            (true, _) => {}
+            (false, true) => self.tell_bug(),
+            (false, false) => self.tell_caller_gone(0),
         }
     }
 }
@@ -242,4 +256,53 @@ fn millis(time: Duration) -> f64 {
 
 fn clip(path: &str) -> &str {
     path.get(..PATH_LIMIT).unwrap_or(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+    use super::*;
+    use crate::metrics::{TokenRequests, TokenSample, Tokens};
+
+    struct NoTokens;
+
+    impl Tokens for NoTokens {
+        fn samples(&self) -> Vec<TokenSample> {
+            Vec::new()
+        }
+
+        fn requests(&self) -> Vec<TokenRequests> {
+            Vec::new()
+        }
+    }
+
+    fn exchange(metrics: &Arc<Metrics>) -> Exchange {
+        let id = HeaderValue::from_static("id");
+        Exchange::begin(
+            AccessLog::None,
+            metrics,
+            Method::POST,
+            Uri::from_static("/graphql"),
+            id,
+        )
+    }
+
+    #[test]
+    fn what_is_dropped_tells_of_a_caller_who_left_but_of_a_bug_where_there_was_a_panic() {
+        let metrics = Arc::new(Metrics::new([], NoTokens));
+        drop(exchange(&metrics));
+        let panicked = catch_unwind(AssertUnwindSafe(|| {
+            let _exchange = exchange(&metrics);
+            resume_unwind(Box::new("a bug"));
+        }));
+        assert!(panicked.is_err());
+        let page = metrics.scrape().unwrap();
+        let counted = |labels: &str| {
+            page.lines()
+                .any(|line| line.contains(labels) && line.ends_with("} 1"))
+        };
+        assert!(counted(r#"status="499",code="CALLER_GONE""#), "{page}");
+        assert!(counted(r#"status="500",code="INTERNAL""#), "{page}");
+    }
 }
