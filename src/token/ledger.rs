@@ -5,9 +5,9 @@
 //!
 //! 1. **Refused** credentials are left alone until their cool-down is over, they change, or an operator clears
 //!    the refusal. Other credentials of the account are not held by it.
-//! 2. **Trouble** is followed by a pause: exponential, with full jitter, capped, and no shorter than
-//!    `Retry-After` asked for. The cap is 30 s for credentials that were accepted before and for trouble that
-//!    does not count ([`GrantError::counts`]), 5 minutes for counted failures of others.
+//! 2. **Trouble** is followed by a pause: exponential, with full jitter (but never under 100 ms), capped, and
+//!    no shorter than `Retry-After` asked for. The cap is 30 s for credentials that were accepted before and for
+//!    trouble that does not count ([`GrantError::counts`]), 5 minutes for counted failures of others.
 //! 3. **Invariant:** with credentials that were never accepted, at most 4 logins that counted in any rolling
 //!    15 minutes, whatever the jitter and however many run at once. A login's moment is its end; logins under
 //!    way take their place beforehand. A slack covers the time that Fluent may take to see a login which was
@@ -29,6 +29,8 @@ const WINDOW: Duration = Duration::from_secs(15 * 60 + 15);
 const MOST_IN_WINDOW: usize = 4;
 /// The pause after the first trouble, before jitter.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// The shortest pause that jitter may leave: what failed a moment ago would fail again.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 /// The longest pause of credentials that are known to be good, or after trouble that costs no attempt.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// The longest pause where each attempt may bring the account nearer to its lockout.
@@ -222,7 +224,7 @@ impl Cause {
 
 /// Any pause up to `ceiling`, all alike likely.
 fn jittered(jitter: &mut fastrand::Rng, ceiling: Duration) -> Duration {
-    ceiling.mul_f64(jitter.f64())
+    ceiling.mul_f64(jitter.f64()).max(SHORTEST_PAUSE)
 }
 
 #[cfg(test)]
@@ -337,6 +339,7 @@ mod tests {
                 let pause = fail(&mut ledger, now, credentials, trouble(error)).retry_after();
                 let ceiling = Duration::from_secs(2_u64.saturating_pow(attempt)).min(LONGEST_PAUSE);
                 assert!(pause <= ceiling, "{pause:?} after {attempt} troubles");
+                assert!(pause >= SHORTEST_PAUSE, "{pause:?} is none");
                 pauses.push(pause);
                 now = now + LONGEST_PAUSE;
             }
