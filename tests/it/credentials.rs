@@ -41,7 +41,7 @@ fn variables(fields: &[(&str, &str)]) -> Vec<(OsString, OsString)> {
     variables.collect()
 }
 
-/// A secret's file, as editors write it: with one line end at its end.
+/// A secret's file, with or without a line end at its end.
 fn secret_file(secret: &str, line_end: &str) -> tempfile::NamedTempFile {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     write!(file, "{secret}{line_end}").unwrap();
@@ -54,6 +54,16 @@ fn name_of(answer: &Answer) -> String {
         .as_str()
         .unwrap()
         .to_owned()
+}
+
+/// Asks who we are, with these headers.
+fn graphql(headers: &[(&str, &str)]) -> Request {
+    let mut request = http::Request::post("/graphql").header("content-type", "application/json");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let body = serde_json::json!({ "query": ME }).to_string();
+    request.body(full(body)).unwrap()
 }
 
 /// The one token request that came.
@@ -177,18 +187,27 @@ async fn awkward_credentials_arrive_unchanged_from_files_but_for_one_line_end() 
 #[tokio::test]
 async fn the_environment_replaces_a_password_and_the_file_of_one() {
     let account = account();
-    let stale = secret_file("stale", "\n");
-    let settings = |url: &str| {
-        let file = toml(&[
-            ("url", url),
-            ("username", USERNAME),
-            ("password_file", stale.path().to_str().unwrap()),
-            ("client_id", CLIENT_ID),
-            ("client_secret", CLIENT_SECRET),
-        ]);
-        load(&file, variables(&[("FLUENT_PASSWORD", &account.password)]))
-    };
-    assert_logs_in(settings, &account).await;
+    let (stale, good) = (secret_file("stale", "\n"), secret_file(&account.password, ""));
+    let [stale, good] = [&stale, &good].map(|file| file.path().to_str().unwrap());
+    for (in_file, in_environment) in [
+        (
+            ("password_file", stale),
+            ("FLUENT_PASSWORD", account.password.as_str()),
+        ),
+        (("password", "stale"), ("FLUENT_PASSWORD_FILE", good)),
+    ] {
+        let settings = |url: &str| {
+            let file = toml(&[
+                ("url", url),
+                ("username", USERNAME),
+                in_file,
+                ("client_id", CLIENT_ID),
+                ("client_secret", CLIENT_SECRET),
+            ]);
+            load(&file, variables(&[in_environment]))
+        };
+        assert_logs_in(settings, &account).await;
+    }
 }
 
 #[tokio::test]
@@ -212,15 +231,16 @@ async fn every_field_of_the_connector_has_its_effect() {
         let key = token_key.map_or(String::new(), |key| format!("token_key = {}\n", quoted(key)));
         let toml = format!("[fluent]\nscope = \"api and more\"\naccount = \"ACME_1\"\n{key}");
         let (frozen, sandbox, proxy) = Frozen::start(config, &toml).await;
-        assert_eq!(name_of(&proxy.client().graphql(ME).await), USERNAME);
+        // The caller's own wish does not count.
+        let request = graphql(&[("fluent.account", "THEIRS")]);
+        assert_eq!(name_of(&proxy.client().send(request).await), USERNAME);
         let token = only_token_request(&sandbox);
         assert_eq!(token.parameter("scope"), Some("api and more"));
         assert_eq!(token.parameter("grant_type"), Some("password"));
         assert_eq!(token.headers["fluent.account"], "ACME_1");
-        assert_eq!(
-            sandbox.seen().api_requests()[0].headers["fluent.account"],
-            "ACME_1"
-        );
+        let headers = &sandbox.seen().api_requests()[0].headers;
+        let accounts: Vec<_> = headers.get_all("fluent.account").iter().collect();
+        assert_eq!(accounts, ["ACME_1"]);
         frozen.end(proxy).await;
     }
 }
@@ -334,15 +354,6 @@ async fn extra_parameters_are_sent_by_their_own_names() {
     proxy.stop().await;
 }
 
-fn by_user(users: &[&str]) -> Request {
-    let mut request = http::Request::post("/graphql").header("content-type", "application/json");
-    for user in users {
-        request = request.header("x-fluent-user", *user);
-    }
-    let body = serde_json::json!({ "query": ME }).to_string();
-    request.body(full(body)).unwrap()
-}
-
 async fn by_instance(client: Client, instance: &str) -> Answer {
     let body = serde_json::json!({ "query": ME }).to_string();
     client.post(&format!("/instances/{instance}/graphql"), body).await
@@ -362,6 +373,10 @@ async fn a_request_chooses_its_user_and_each_user_has_a_token_of_its_own() {
     let users = "[fluent.users.ops]\nusername = \"operations\"\npassword = \"planted-p of operations\"";
     let (frozen, sandbox, proxy) = Frozen::start(config, users).await;
     let client = proxy.client();
+    let by_user = |users: &[&'static str]| {
+        let headers: Vec<_> = users.iter().map(|user| ("x-fluent-user", *user)).collect();
+        graphql(&headers)
+    };
     for _ in 0..3 {
         assert_eq!(name_of(&client.graphql(ME).await), USERNAME);
         assert_eq!(name_of(&client.send(by_user(&["ops"])).await), "operations");
@@ -377,6 +392,14 @@ async fn a_request_chooses_its_user_and_each_user_has_a_token_of_its_own() {
     ] {
         let answer = client.send(by_user(unknown)).await;
         answer.assert_refused(400, "USER_UNKNOWN");
+    }
+    let status = proxy.admin().get("/status").await.json();
+    for user in ["default", "ops"] {
+        let user = &status["instances"]["default"]["users"][user];
+        assert_eq!(
+            (&user["state"], &user["logins"]["ok"]),
+            (&"fresh".into(), &1.into())
+        );
     }
     let counts = sandbox.seen().counts();
     assert_eq!((counts.token_requests, counts.api_requests), (2, 9));
@@ -407,7 +430,8 @@ async fn a_request_chooses_its_instance_and_each_has_its_own_credentials() {
         elsewhere.url(),
         quoted(&there.client_secret),
     );
-    let (sandbox, proxy) = start(&instance).await;
+    let users = "[fluent.users.ops]\nusername = \"operations\"\npassword = \"planted-p\"\n";
+    let (sandbox, proxy) = start(&format!("{users}{instance}")).await;
     let client = proxy.client();
     assert_eq!(name_of(&client.graphql(ME).await), USERNAME);
     assert_eq!(
@@ -424,6 +448,9 @@ async fn a_request_chooses_its_instance_and_each_has_its_own_credentials() {
             .await
             .assert_refused(404, "INSTANCE_UNKNOWN");
     }
+    let mut request = graphql(&[("x-fluent-user", "ops")]);
+    *request.uri_mut() = "/instances/eu-1/graphql".parse().unwrap();
+    client.send(request).await.assert_refused(400, "USER_UNKNOWN");
     let [here, there] = [&sandbox, &elsewhere].map(|sandbox| sandbox.seen().counts());
     assert_eq!((here.token_requests, here.api_requests), (1, 4));
     assert_eq!((there.token_requests, there.api_requests), (1, 3));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fluent_sandbox::{Config, Fault, Injection, Place, Sandbox, Times, When};
+use fluent_sandbox::{Account, Config, Fault, Injection, Place, Sandbox, SignOn, Times, When};
 use serde_json::Value;
 
 use super::support::{Answer, Frozen, PASSWORD, Proxy, USERNAME, account, fluent, sandbox};
@@ -151,9 +151,39 @@ async fn refused_credentials_are_left_alone_for_the_cool_down() {
 }
 
 #[tokio::test]
+async fn what_fluent_itself_refuses_costs_one_login_however_many_ask() {
+    for account in [
+        Account {
+            password: "another".to_owned(),
+            ..account()
+        },
+        Account {
+            client_secret: "another".to_owned(),
+            ..account()
+        },
+        Account {
+            sign_on: SignOn::SingleSignOn,
+            ..account()
+        },
+    ] {
+        let config = Config {
+            accounts: vec![account],
+            ..fluent()
+        };
+        let (frozen, sandbox, proxy) = Frozen::start(config, "").await;
+        for _ in 0..100 {
+            let answer = proxy.client().graphql(ME).await;
+            answer.assert_refused(REFUSED.0, REFUSED.1);
+        }
+        assert_eq!(sandbox.seen().counts().token_requests, 1);
+        frozen.end(proxy).await;
+    }
+}
+
+#[tokio::test]
 async fn a_wrong_password_never_locks_the_account() {
     let config = Config {
-        accounts: vec![fluent_sandbox::Account {
+        accounts: vec![Account {
             password: format!("{PASSWORD} but another"),
             ..account()
         }],
