@@ -1,10 +1,10 @@
 //! The admin listener: is it well, and if not, why.
 
-use fluent_sandbox::{Fault, Place, Sandbox, Times};
+use fluent_sandbox::{Fault, Place, Times};
 use http::Request;
 use serde_json::{Value, json};
 
-use super::support::{Client, Proxy, Raw, fluent, full, start};
+use super::support::{Client, Proxy, Raw, fluent, full, sandbox, start};
 
 fn keys(value: &Value) -> Vec<&str> {
     let mut keys: Vec<_> = value.as_object().unwrap().keys().map(String::as_str).collect();
@@ -14,7 +14,7 @@ fn keys(value: &Value) -> Vec<&str> {
 
 #[tokio::test]
 async fn it_is_ready_once_the_default_instance_held_a_token() {
-    let sandbox = Sandbox::start(fluent()).await.unwrap();
+    let sandbox = sandbox(fluent()).await;
     let hang = sandbox.faults().inject(Place::Token, Times::Once, Fault::Hang);
     let proxy = Proxy::start(&sandbox.url(), "").await;
     sandbox.seen().wait_for(|counts| counts.token_requests == 1).await;
@@ -44,7 +44,7 @@ async fn it_is_ready_once_the_default_instance_held_a_token() {
 
 #[tokio::test]
 async fn the_status_has_its_shape() {
-    let sandbox = Sandbox::start(fluent()).await.unwrap();
+    let sandbox = sandbox(fluent()).await;
     let more = format!(
         "[instances.other]\nurl = \"{}\"\nusername = \"nobody\"\npassword = \"planted-p2\"\n\
          client_id = \"x\"\nclient_secret = \"planted-client-secret-2\"\n\
@@ -169,7 +169,7 @@ async fn other_machines_get_the_probes_only() {
     if own.is_loopback() {
         return eprintln!("skipped: this machine has no address but loopback");
     }
-    let sandbox = Sandbox::start(fluent()).await.unwrap();
+    let sandbox = sandbox(fluent()).await;
     let toml = format!("[admin]\naddress = \"{own}:0\" # own admin address\n");
     let proxy = Proxy::start(&sandbox.url(), &toml).await;
     proxy.client().graphql("{ me { id } }").await.assert_good();

@@ -8,7 +8,7 @@ use std::time::Duration;
 use fluent_sandbox::{Fault, Place, Sandbox, Times};
 use tokio::time::Instant;
 
-use super::support::{Process, Proxy, assert_clean, fluent, settings, start};
+use super::support::{Process, Proxy, assert_clean, fluent, sandbox, settings, start};
 
 /// Where nobody listens.
 const NOWHERE: &str = "http://127.0.0.1:9";
@@ -55,7 +55,7 @@ async fn health(admin: SocketAddr, arguments: &[&str]) -> Output {
 
 #[tokio::test]
 async fn check_alone_reads_settings_and_sends_nothing() {
-    let sandbox = Sandbox::start(fluent()).await.unwrap();
+    let sandbox = sandbox(fluent()).await;
     let checked = run(&sandbox.url(), &["check"]).await;
     assert_ended(&checked, 0, &[]);
     assert!(out(&checked).contains("default/default"));
@@ -84,7 +84,7 @@ async fn check_refuses_what_would_stop_a_start() {
 
 #[tokio::test]
 async fn check_login_costs_one_login_and_one_query() {
-    let sandbox = Sandbox::start(fluent()).await.unwrap();
+    let sandbox = sandbox(fluent()).await;
     let checked = run(&sandbox.url(), &["check", "--login", "--force"]).await;
     assert_ended(&checked, 0, &[]);
     let told = out(&checked);
@@ -98,7 +98,7 @@ async fn check_login_costs_one_login_and_one_query() {
 
 #[tokio::test]
 async fn check_login_tries_whom_it_names() {
-    let sandbox = Sandbox::start(fluent()).await.unwrap();
+    let sandbox = sandbox(fluent()).await;
     let file = tempfile::NamedTempFile::new().unwrap();
     let toml = format!(
         "[instances.eu]\nurl = \"{}\"\nusername = \"nobody\"\npassword = \"planted-p2\"\nclient_id = \"ACME\"\n\
@@ -120,7 +120,7 @@ async fn check_login_tries_whom_it_names() {
 async fn refused_credentials_cost_check_one_login_and_no_query() {
     let mut config = fluent();
     config.accounts[0].client_secret = "another".to_owned();
-    let sandbox = Sandbox::start(config).await.unwrap();
+    let sandbox = sandbox(config).await;
     let checked = run(&sandbox.url(), &["check", "--login"]).await;
     assert_ended(&checked, 77, &["[fluent]", "client_secret", "lock the account"]);
     let counts = sandbox.seen().counts();
@@ -129,7 +129,7 @@ async fn refused_credentials_cost_check_one_login_and_no_query() {
 
 #[tokio::test]
 async fn a_token_that_fluent_does_not_take_is_refused_credentials_and_never_replaced() {
-    let sandbox = Sandbox::start(fluent()).await.unwrap();
+    let sandbox = sandbox(fluent()).await;
     sandbox
         .faults()
         .inject(Place::Api, Times::Always, Fault::NoRetailer);
@@ -143,7 +143,7 @@ async fn a_token_that_fluent_does_not_take_is_refused_credentials_and_never_repl
 async fn check_login_tells_who_cannot_be_reached() {
     let checked = run(NOWHERE, &["check", "--login"]).await;
     assert_ended(&checked, 69, &["cannot be reached", "url", "the network"]);
-    let sandbox = Sandbox::start(fluent()).await.unwrap();
+    let sandbox = sandbox(fluent()).await;
     sandbox.faults().inject(Place::Api, Times::Always, Fault::Close);
     let checked = run(&sandbox.url(), &["check", "--login"]).await;
     assert_ended(&checked, 69, &["the query was not answered"]);
@@ -185,7 +185,7 @@ async fn health_ends_soon_whoever_is_there() {
     let address = silent.local_addr().unwrap();
     drop(silent);
     assert_ended(&health(address, &["health"]).await, 1, &["not running"]);
-    let stranger = Sandbox::start(fluent()).await.unwrap();
+    let stranger = sandbox(fluent()).await;
     assert_ended(
         &health(stranger.address(), &["health"]).await,
         1,
@@ -242,7 +242,7 @@ fn refusal() -> Fault {
 
 /// A proxy whose first login was refused.
 async fn refused(times: Times) -> (Sandbox, Proxy) {
-    let sandbox = Sandbox::start(fluent()).await.unwrap();
+    let sandbox = sandbox(fluent()).await;
     sandbox.faults().inject(Place::Token, times, refusal());
     let proxy = Proxy::start(&sandbox.url(), "").await;
     let answer = proxy.client().graphql("{ me { id } }").await;

@@ -10,7 +10,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-use super::support::{Proxy, environment, fluent, logged};
+use super::support::{Proxy, environment, fluent, logged, sandbox};
 use super::tls::{Authority, secure, server};
 
 const ME: &str = "{ me { id } }";
@@ -173,7 +173,7 @@ async fn both_legs_go_through_the_proxy_of_the_environment() {
 
 #[tokio::test]
 async fn loopback_is_reached_straight_though_the_environment_has_a_proxy() {
-    let sandbox = Sandbox::start(fluent()).await.unwrap();
+    let sandbox = sandbox(fluent()).await;
     let way = Way::start(sandbox.address(), None, None).await;
     let url = format!("http://{}", way.address);
     let variables = [("HTTP_PROXY", url.as_str()), ("ALL_PROXY", url.as_str())];
@@ -185,7 +185,7 @@ async fn loopback_is_reached_straight_though_the_environment_has_a_proxy() {
 
 #[tokio::test]
 async fn plain_http_goes_through_a_tunnel_too() {
-    let sandbox = Sandbox::start(fluent()).await.unwrap();
+    let sandbox = sandbox(fluent()).await;
     let way = Way::start(sandbox.address(), None, None).await;
     let toml = format!(
         "[fluent]\ndanger_allow_http = true\n[fluent.token]\npath = \"{}/oauth/token\"",
@@ -222,7 +222,7 @@ async fn no_proxy_and_none_reach_the_target_straight() {
 
 /// A refusal of the proxy on the way out, on the API leg: the token endpoint is near.
 async fn refused(status: u16, word: &str, advice: &str) {
-    let tokens = Sandbox::start(fluent()).await.unwrap();
+    let tokens = sandbox(fluent()).await;
     let way = Way::start(tokens.address(), None, Some(status)).await;
     let toml = format!("[fluent.token]\npath = \"{}/oauth/token\"", tokens.url());
     let url = format!("http://user:planted-proxy@{}", way.address);
@@ -266,7 +266,7 @@ async fn a_proxy_that_is_not_there_is_named_as_the_cause() {
     let gone = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = gone.local_addr().unwrap();
     drop(gone);
-    let tokens = Sandbox::start(fluent()).await.unwrap();
+    let tokens = super::support::sandbox(fluent()).await;
     let toml = format!(
         "[fluent.token]\npath = \"{}/oauth/token\"\n{}",
         tokens.url(),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use fluent_sandbox::{Fault, Place, Times};
 
-use super::support::{Answer, Client, Proxy, start};
+use super::support::{Answer, Client, Proxy, sandbox, start};
 
 const ME: &str = "{ me { id } }";
 
@@ -183,7 +183,7 @@ async fn a_replay_is_counted_once_and_its_logins_too() {
 async fn refused_credentials_show_in_every_place() {
     let mut config = super::support::fluent();
     config.accounts[0].client_secret = "another".to_owned();
-    let sandbox = fluent_sandbox::Sandbox::start(config).await.unwrap();
+    let sandbox = sandbox(config).await;
     let proxy = Proxy::start(&sandbox.url(), "").await;
     let refused = proxy.client().graphql(ME).await;
     refused.assert_refused(502, "CREDENTIALS_REFUSED");

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use fluent_sandbox::{Config, Fault, Place, Sandbox, Times};
 use tokio::time::Instant;
 
-use super::support::{Process, Raw, fluent, soon};
+use super::support::{Process, Raw, fluent, sandbox, soon};
 
 const QUERY: &str = r#"{"query":"{ me { id } }"}"#;
 
@@ -56,7 +56,7 @@ async fn no_request_that_was_begun_fails_under_load() {
         record_limit: 1_000_000,
         ..fluent()
     };
-    let sandbox = Sandbox::start(config).await.unwrap();
+    let sandbox = sandbox(config).await;
     let mut process = serve(&sandbox, &["log.access=all"]).await;
     let answered = Arc::new(AtomicU64::new(0));
     let callers: Vec<_> = (0..50)
@@ -95,7 +95,7 @@ async fn no_request_that_was_begun_fails_under_load() {
 
 #[tokio::test]
 async fn a_slow_request_ends_before_the_program_does() {
-    let sandbox = Sandbox::start(fluent()).await.unwrap();
+    let sandbox = sandbox(fluent()).await;
     let mut process = serve(&sandbox, &[]).await;
     let mut idle = Raw::connect(process.address()).await;
     idle.send(query("idle")).await;
@@ -114,7 +114,7 @@ async fn a_slow_request_ends_before_the_program_does() {
 
 #[tokio::test]
 async fn the_deadline_cuts_what_is_left() {
-    let sandbox = Sandbox::start(fluent()).await.unwrap();
+    let sandbox = sandbox(fluent()).await;
     let mut process = serve(&sandbox, &["shutdown.deadline=500ms"]).await;
     sandbox.faults().inject(Place::Api, Times::Once, Fault::Hang);
     let mut caller = Raw::connect(process.address()).await;
@@ -127,7 +127,7 @@ async fn the_deadline_cuts_what_is_left() {
 
 #[tokio::test]
 async fn a_second_signal_ends_the_program_at_once() {
-    let sandbox = Sandbox::start(fluent()).await.unwrap();
+    let sandbox = sandbox(fluent()).await;
     let mut process = serve(&sandbox, &["shutdown.deadline=1h"]).await;
     sandbox.faults().inject(Place::Api, Times::Once, Fault::Hang);
     let mut caller = Raw::connect(process.address()).await;
@@ -143,7 +143,7 @@ async fn a_second_signal_ends_the_program_at_once() {
 
 #[tokio::test]
 async fn within_the_delay_it_serves_and_is_not_ready() {
-    let sandbox = Sandbox::start(fluent()).await.unwrap();
+    let sandbox = sandbox(fluent()).await;
     let settings = ["shutdown.delay=30m", "shutdown.deadline=1h"];
     let mut process = serve(&sandbox, &settings).await;
     let mut old = Raw::connect(process.address()).await;

@@ -6,7 +6,7 @@ use http_body_util::BodyExt;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 
-use super::support::{Process, Raw, fluent, full, soon, start, start_raw, streamed};
+use super::support::{Process, Raw, fluent, full, sandbox, soon, start, start_raw, streamed};
 
 const PATHS: &str = "[listen]\npaths = [\"/graphql\", \"/api/v4.1/*\"]\n";
 const GIB: u64 = 1 << 30;
@@ -56,7 +56,7 @@ async fn up(process: &Process, bytes: u64) -> u64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_gibibyte_each_way_leaves_memory_flat() {
-    let sandbox = Sandbox::start(fluent()).await.unwrap();
+    let sandbox = sandbox(fluent()).await;
     let process = serve(&sandbox).await;
     let before = peak(&process);
     assert_eq!(down(&process, GIB).await, GIB);
@@ -310,7 +310,7 @@ async fn a_body_too_large_for_fluent_is_refused_by_fluent() {
         body_limit: 1_000,
         ..fluent()
     };
-    let sandbox = Sandbox::start(config).await.unwrap();
+    let sandbox = sandbox(config).await;
     let proxy = super::support::Proxy::start(&sandbox.url(), "").await;
     let query = format!("{{ me {{ id }} }} #{}", "x".repeat(2_000));
     let answer = proxy.client().graphql(&query).await;
@@ -321,7 +321,7 @@ async fn a_body_too_large_for_fluent_is_refused_by_fluent() {
 #[tokio::test]
 async fn redirects_are_the_callers_to_follow() {
     let (sandbox, proxy) = start("").await;
-    let elsewhere = Sandbox::start(fluent()).await.unwrap();
+    let elsewhere = super::support::sandbox(fluent()).await;
     let to = format!("{}/graphql", elsewhere.url());
     sandbox
         .faults()

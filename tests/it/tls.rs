@@ -15,7 +15,7 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use tempfile::TempDir;
 
-use super::support::{Answer, Proxy, fluent, full, logged};
+use super::support::{Answer, Proxy, fluent, full, logged, sandbox};
 
 /// Authorities made so far.
 static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -115,7 +115,7 @@ pub(crate) async fn secure(tls: Arc<ServerConfig>) -> Sandbox {
         tls: Some(tls),
         ..fluent()
     };
-    Sandbox::start(config).await.unwrap()
+    sandbox(config).await
 }
 
 /// The root of a sandbox that speaks TLS, by this host's name.
@@ -126,7 +126,7 @@ pub(crate) fn url(sandbox: &Sandbox, host: &str) -> String {
 /// What a proxy answers whose API speaks `tls` at localhost while its token endpoint needs none.
 async fn asked(tls: Arc<ServerConfig>, upstream: &str) -> Answer {
     let api = secure(tls).await;
-    let tokens = Sandbox::start(fluent()).await.unwrap();
+    let tokens = sandbox(fluent()).await;
     let settings = format!(
         "[fluent.token]\npath = \"{}/oauth/token\"\n[upstream]\n{upstream}",
         tokens.url()
@@ -303,7 +303,7 @@ async fn http_2_is_spoken_as_the_settings_say() {
 
 #[tokio::test]
 async fn http_2_without_tls_is_spoken_on_prior_knowledge() {
-    let api = Sandbox::start(fluent()).await.unwrap();
+    let api = sandbox(fluent()).await;
     let proxy = Proxy::start(&api.url(), "[upstream]\nhttp_version = \"2\"").await;
     proxy.client().graphql(ME).await.assert_good();
     assert_eq!(api.seen().api_requests()[0].version, Version::HTTP_2);
@@ -357,7 +357,7 @@ async fn a_caller_who_leaves_cancels_its_stream_and_no_other() {
 
 #[tokio::test]
 async fn connections_are_replaced_at_max_age() {
-    let api = Sandbox::start(fluent()).await.unwrap();
+    let api = sandbox(fluent()).await;
     let proxy = Proxy::start(&api.url(), "[upstream]\nmax_age = \"300ms\"").await;
     proxy.client().graphql(ME).await.assert_good();
     let first = api.seen().api_requests()[0].connection;

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use fluent_sandbox::{Fault, Injection, Place, Sandbox, Times, When};
+use fluent_sandbox::{Fault, Injection, Place, Times, When};
 
-use super::support::{Answer, Process, Raw, fluent, soon, start, start_raw};
+use super::support::{Answer, Process, Raw, fluent, sandbox, soon, start, start_raw};
 
 const ME: &str = "{ me { id } }";
 const UPDATE: &str = r#"mutation { updateOrder(input: { id: "1", ref: "R-1", status: "BOOKED" }) { id } }"#;
@@ -153,7 +153,7 @@ async fn connecting_has_a_clock_of_its_own() {
     while let Ok(stream) = tokio::time::timeout(short, tokio::net::TcpStream::connect(address)).await {
         queue.push(stream.unwrap());
     }
-    let sandbox = Sandbox::start(fluent()).await.unwrap();
+    let sandbox = sandbox(fluent()).await;
     let settings = format!(
         "[upstream]\nconnect_timeout = \"200ms\"\n[fluent.token]\npath = \"{}/oauth/token\"",
         sandbox.url()
@@ -165,7 +165,7 @@ async fn connecting_has_a_clock_of_its_own() {
 
 #[tokio::test]
 async fn a_caller_who_leaves_takes_the_request_along() {
-    let sandbox = Sandbox::start(fluent()).await.unwrap();
+    let sandbox = sandbox(fluent()).await;
     let mut process = Process::start(Process::command(&sandbox.url())).await;
     process.client().graphql(ME).await.assert_good();
     let open = sandbox.seen().counts().open_connections;

@@ -76,7 +76,7 @@ pub(crate) async fn soon<T>(what: impl Future<Output = T>) -> T {
 
 /// A proxy before an upstream of raw bytes; its tokens come from a sandbox.
 pub(crate) async fn start_raw(settings: &str) -> (Sandbox, RawUpstream, Proxy) {
-    let sandbox = Sandbox::start(fluent()).await.unwrap();
+    let sandbox = sandbox(fluent()).await;
     let upstream = RawUpstream::bind().await;
     let tokens = format!("\n[fluent.token]\npath = \"{}/oauth/token\"\n", sandbox.url());
     let proxy = Proxy::start(&upstream.url(), &format!("{settings}{tokens}")).await;
