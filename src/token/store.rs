@@ -68,10 +68,10 @@ pub struct Entry {
     pub expires_at: StoreTime,
 }
 
-/// The right to log in to an account, for as long as it was taken for.
+/// The right to log in to an account, for as long as it was taken for; told apart by a random text.
 #[derive(Debug)]
 #[must_use = "a lease holds everybody else back until it is settled"]
-pub struct Lease(pub(in crate::token) String);
+pub struct Lease(pub String);
 
 /// What a login changed.
 #[derive(Debug, Default)]
