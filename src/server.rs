@@ -159,8 +159,8 @@ async fn serve_connection<H, F, B>(
     let pace = pace::Pace::new(limits);
     let io = TokioIo::new(pace::PacedIo::new(stream, pace.clone()));
     let peer = Arc::new(peer);
-    let service = service_fn(move |request| {
-        let busy = pace.request_begins();
+    let service = service_fn(move |request: Request<Incoming>| {
+        let busy = pace.request_begins(request.version());
         let answer = handler(Arc::clone(&peer), request);
         async move { Ok::<_, Infallible>(answer.await.map(|body| pace::BusyBody::new(body, busy))) }
     });

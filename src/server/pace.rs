@@ -3,7 +3,9 @@
 //! 1. While no request is open, the connection stands idle for `idle_timeout` at most; from the first byte of
 //!    a head to its last it may take `header_timeout`, and a new connection begins with that clock.
 //! 2. While a request is open, reading is not timed here: the request's body has its own clock.
-//! 3. A write that makes no progress for `write_timeout` ends the connection.
+//! 3. Over HTTP/2 bytes come that belong to no head, such as pings: they neither begin the clock of a head nor
+//!    begin that of an idle connection anew.
+//! 4. A write that makes no progress for `write_timeout` ends the connection.
 //!
 //! hyper's own `header_read_timeout` is one clock for a slow head and for an idle connection, and knows
 //! nothing of the preface of HTTP/2; here they are told apart below HTTP, by whether requests are open. A
@@ -13,11 +15,12 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::Version;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -32,12 +35,25 @@ pub(super) struct Pace {
     requests: Arc<Requests>,
 }
 
-#[derive(Default)]
 struct Requests {
     /// Those whose head was read; never falls.
     begun: AtomicU64,
     /// Those whose answer was written or dropped; never more than `begun`.
     ended: AtomicU64,
+    /// Whether they came over HTTP/2.
+    multiplexed: AtomicBool,
+    opened: Instant,
+    /// When the last of them ended, in microseconds after `opened`.
+    last_end: AtomicU64,
+}
+
+impl Requests {
+    /// Since when none is open, if that is so.
+    fn idle_since(&self) -> Option<Instant> {
+        // The end is counted after its time is noted.
+        let idle = self.ended.load(Ordering::Acquire) == self.begun.load(Ordering::Acquire);
+        idle.then(|| self.opened + Duration::from_micros(self.last_end.load(Ordering::Acquire)))
+    }
 }
 
 /// Keeps its request open until dropped.
@@ -45,22 +61,34 @@ pub(super) struct Busy(Arc<Requests>);
 
 impl Pace {
     pub(super) fn new(limits: Limits) -> Self {
+        let requests = Requests {
+            begun: AtomicU64::new(0),
+            ended: AtomicU64::new(0),
+            multiplexed: AtomicBool::new(false),
+            opened: Instant::now(),
+            last_end: AtomicU64::new(0),
+        };
         Self {
             limits,
-            requests: Arc::default(),
+            requests: Arc::new(requests),
         }
     }
 
     /// A request's head was read.
-    pub(super) fn request_begins(&self) -> Busy {
-        self.requests.begun.fetch_add(1, Ordering::Relaxed);
+    pub(super) fn request_begins(&self, version: Version) -> Busy {
+        if version == Version::HTTP_2 {
+            self.requests.multiplexed.store(true, Ordering::Relaxed);
+        }
+        self.requests.begun.fetch_add(1, Ordering::Release);
         Busy(Arc::clone(&self.requests))
     }
 }
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.0.ended.fetch_add(1, Ordering::Relaxed);
+        let micros = u64::try_from(self.0.opened.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.0.last_end.fetch_max(micros, Ordering::Release);
+        self.0.ended.fetch_add(1, Ordering::Release);
     }
 }
 
@@ -102,8 +130,8 @@ impl<B: Body<Data = Bytes>> Body for BusyBody<B> {
 /// What the reader waits for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Waiting {
-    /// The next request; since when is known from the first look that found none.
-    ForRequest { since: Option<Instant> },
+    /// The next request.
+    ForRequest,
     /// The rest of a head.
     ForHead { since: Instant },
 }
@@ -142,14 +170,15 @@ impl<T: AsyncRead> AsyncRead for PacedIo<T> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.project();
         let requests = &this.pace.requests;
-        let begun = requests.begun.load(Ordering::Relaxed);
+        let begun = requests.begun.load(Ordering::Acquire);
         if begun != *this.seen {
             *this.seen = begun;
-            *this.waiting = Waiting::ForRequest { since: None };
+            *this.waiting = Waiting::ForRequest;
         }
         if let Poll::Ready(read) = this.io.poll_read(cx, buf) {
-            if let Waiting::ForRequest { .. } = this.waiting
-                && requests.ended.load(Ordering::Relaxed) == begun
+            if *this.waiting == Waiting::ForRequest
+                && requests.idle_since().is_some()
+                && !requests.multiplexed.load(Ordering::Relaxed)
             {
                 *this.waiting = Waiting::ForHead {
                     since: Instant::now(),
@@ -158,15 +187,16 @@ impl<T: AsyncRead> AsyncRead for PacedIo<T> {
             return Poll::Ready(read);
         }
         loop {
-            let deadline = match this.waiting {
+            let Limits {
+                header_timeout,
+                idle_timeout,
+                ..
+            } = this.pace.limits;
+            let deadline = match (requests.idle_since(), &this.waiting) {
                 // A request is open: look again later, as nothing else may wake us when it ends.
-                _ if requests.ended.load(Ordering::Relaxed) != begun => {
-                    Instant::now() + this.pace.limits.idle_timeout
-                }
-                Waiting::ForRequest { since } => {
-                    *since.get_or_insert_with(Instant::now) + this.pace.limits.idle_timeout
-                }
-                Waiting::ForHead { since } => *since + this.pace.limits.header_timeout,
+                (None, _) => Instant::now() + idle_timeout,
+                (Some(since), Waiting::ForRequest) => since + idle_timeout,
+                (Some(_), Waiting::ForHead { since }) => *since + header_timeout,
             };
             ready!(look(this.read_clock, deadline, cx));
             if deadline <= Instant::now() {

@@ -1,9 +1,14 @@
 //! The limits of `[listen]`, each where it bites and where it does not.
 
-use bytes::Bytes;
-use http_body_util::BodyExt;
+use std::time::Duration;
 
-use super::support::{Proxy, Raw, full, soon, start, streamed};
+use bytes::Bytes;
+use fluent_sandbox::{Fault, Place, Times};
+use http_body_util::BodyExt;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+
+use super::support::{Frozen, Proxy, Raw, fluent, full, soon, start, streamed};
 
 const PATHS: &str = "[listen]\npaths = [\"/graphql\", \"/api/v4.1/*\"]\n";
 const GET: &str = "GET /api/v4.1/echo HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -108,10 +113,7 @@ async fn a_kept_connection_outlives_the_clock_of_heads() {
 #[tokio::test]
 async fn an_idle_connection_is_closed_and_a_busy_one_is_not() {
     let (sandbox, proxy) = start(&format!("{PATHS}idle_timeout = \"200ms\"")).await;
-    let hang = sandbox.faults().add(fluent_sandbox::Injection::new(
-        fluent_sandbox::Place::Api,
-        fluent_sandbox::Fault::Hang,
-    ));
+    let hang = sandbox.faults().inject(Place::Api, Times::Once, Fault::Hang);
     let mut busy = connect(&proxy).await;
     busy.send(GET).await;
     sandbox.seen().wait_for(|counts| counts.faults == 1).await;
@@ -124,6 +126,54 @@ async fn an_idle_connection_is_closed_and_a_busy_one_is_not() {
     sandbox.faults().clear_one(hang);
     assert_eq!(busy.answer().await.status, 200);
     assert_eq!(busy.rest().await, b"");
+}
+
+#[tokio::test]
+async fn pings_neither_cut_an_idle_connection_nor_keep_it() {
+    let settings = format!("{PATHS}header_timeout = \"2s\"\nidle_timeout = \"20s\"");
+    let (mut frozen, _sandbox, proxy) = Frozen::start(fluent(), &settings).await;
+    let second = Duration::from_secs(1);
+    let stream = tokio::net::TcpStream::connect(proxy.address()).await.unwrap();
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .keep_alive_interval(second)
+        .keep_alive_while_idle(true);
+    let (mut sender, connection) = builder.handshake(TokioIo::new(stream)).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let request = http::Request::get("http://localhost/api/v4.1/echo")
+        .body(full(""))
+        .unwrap();
+    let answer = sender.send_request(request).await.unwrap();
+    assert_eq!(answer.into_body().collect().await.unwrap().trailers(), None);
+    for _ in 0..19 {
+        frozen.settle().await;
+        assert!(!connection.is_finished(), "cut as a slow head");
+        frozen.advance(second).await;
+    }
+    frozen.settle().await;
+    frozen.advance(second).await;
+    frozen.settle().await;
+    assert!(connection.is_finished(), "kept by pings");
+    drop(sender);
+    frozen.end(proxy).await;
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed_at_its_time_however_long_its_request_took() {
+    let settings = format!("{PATHS}idle_timeout = \"20s\"");
+    let (mut frozen, sandbox, proxy) = Frozen::start(fluent(), &settings).await;
+    let hang = sandbox.faults().inject(Place::Api, Times::Once, Fault::Hang);
+    let mut caller = connect(&proxy).await;
+    caller.send(GET).await;
+    sandbox.seen().wait_for(|counts| counts.faults == 1).await;
+    frozen.settle().await;
+    frozen.advance(Duration::from_secs(15)).await;
+    sandbox.faults().clear_one(hang);
+    assert_eq!(caller.answer().await.status, 200);
+    let cut = tokio::spawn(caller.whole());
+    assert_eq!(frozen.ends_after(Duration::from_secs(20), cut).await, "");
+    frozen.end(proxy).await;
 }
 
 #[tokio::test]

@@ -1,10 +1,8 @@
 //! What goes wrong between the proxy and Fluent, and that it goes no further.
 
-use std::time::Duration;
-
 use fluent_sandbox::{Fault, Injection, Place, Times, When};
 
-use super::support::{Answer, Process, Raw, fluent, sandbox, soon, start, start_raw};
+use super::support::{Answer, BlackHole, Process, Raw, fluent, sandbox, soon, start, start_raw};
 
 const ME: &str = "{ me { id } }";
 const UPDATE: &str = r#"mutation { updateOrder(input: { id: "1", ref: "R-1", status: "BOOKED" }) { id } }"#;
@@ -142,23 +140,13 @@ async fn a_page_of_html_passes_as_it_came() {
 
 #[tokio::test]
 async fn connecting_has_a_clock_of_its_own() {
-    // A listener whose queue is full: the kernel lets further connections hang.
-    let full = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    full.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into())
-        .unwrap();
-    full.listen(0).unwrap();
-    let address = full.local_addr().unwrap().as_socket().unwrap();
-    let mut queue = Vec::new();
-    let short = Duration::from_millis(300);
-    while let Ok(stream) = tokio::time::timeout(short, tokio::net::TcpStream::connect(address)).await {
-        queue.push(stream.unwrap());
-    }
+    let hole = BlackHole::dig().await;
     let sandbox = sandbox(fluent()).await;
     let settings = format!(
         "[upstream]\nconnect_timeout = \"200ms\"\n[fluent.token]\npath = \"{}/oauth/token\"",
         sandbox.url()
     );
-    let proxy = super::support::Proxy::start(&format!("http://{address}"), &settings).await;
+    let proxy = super::support::Proxy::start(&hole.url(), &settings).await;
     let answer = proxy.client().graphql(ME).await;
     assert_failed(&answer, 502, "UPSTREAM_UNREACHABLE", "connection_timeout");
 }

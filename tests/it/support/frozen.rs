@@ -62,6 +62,21 @@ impl Frozen {
         self.hold = Some(hold());
     }
 
+    /// Fails unless `task` ends once this much time has passed, and not before.
+    pub(crate) async fn ends_after<T>(&mut self, time: Duration, task: JoinHandle<T>) -> T {
+        // More than the milliseconds that settling takes, and less than anybody sets.
+        let margin = Duration::from_millis(100);
+        self.settle().await;
+        assert!(!task.is_finished(), "ended at once, not after {time:?}");
+        self.advance(time.saturating_sub(margin)).await;
+        self.settle().await;
+        assert!(!task.is_finished(), "ended before {time:?}");
+        self.advance(margin).await;
+        self.settle().await;
+        assert!(task.is_finished(), "did not end after {time:?}");
+        task.await.unwrap()
+    }
+
     async fn let_go(&mut self) {
         if let Some((held, blocking)) = self.hold.take() {
             drop(held);

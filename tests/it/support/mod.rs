@@ -27,7 +27,7 @@ pub(crate) use client::{Answer, Client, Request, full, streamed};
 pub(crate) use frozen::Frozen;
 pub(crate) use logs::logged;
 pub(crate) use process::Process;
-pub(crate) use raw::{Raw, RawUpstream};
+pub(crate) use raw::{BlackHole, Raw, RawUpstream};
 pub(crate) use secrets::{CLIENT_SECRET, PASSWORD, assert_clean, assert_logins_are_few};
 
 /// The user whom the sandbox of a test knows.

@@ -1,6 +1,7 @@
 //! Both ends of a connection, byte for byte: a caller and an upstream without manners of their own.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -46,6 +47,38 @@ impl RawUpstream {
     /// The next connection, whenever it comes, as a mere stream.
     pub(crate) async fn accept_stream(&self) -> TcpStream {
         self.listener.accept().await.unwrap().0
+    }
+}
+
+/// An address where connecting never ends: a listener whose queue is full, so that the kernel lets whoever comes
+/// wait.
+pub(crate) struct BlackHole {
+    listener: socket2::Socket,
+    _queue: Vec<TcpStream>,
+}
+
+impl BlackHole {
+    /// Needs time that goes on.
+    pub(crate) async fn dig() -> Self {
+        let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        listener.bind(&any.into()).unwrap();
+        listener.listen(0).unwrap();
+        let address = listener.local_addr().unwrap().as_socket().unwrap();
+        let mut queue = Vec::new();
+        let short = Duration::from_millis(300);
+        while let Ok(stream) = tokio::time::timeout(short, TcpStream::connect(address)).await {
+            queue.push(stream.unwrap());
+        }
+        Self {
+            listener,
+            _queue: queue,
+        }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        let address = self.listener.local_addr().unwrap().as_socket().unwrap();
+        format!("http://{address}")
     }
 }
 
@@ -153,6 +186,12 @@ impl Raw {
     pub(crate) async fn rest(&mut self) -> Vec<u8> {
         while self.fill().await {}
         std::mem::take(&mut self.unread)
+    }
+
+    /// Everything up to the end of the connection, whenever that comes.
+    pub(crate) async fn whole(mut self) -> String {
+        while matches!(self.stream.read_buf(&mut self.unread).await, Ok(1..)) {}
+        String::from_utf8_lossy(&self.unread).into_owned()
     }
 
     async fn until(&mut self, end: &[u8]) -> Option<Vec<u8>> {
