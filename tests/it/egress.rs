@@ -20,8 +20,8 @@ const PROXY_PASSWORD: &str = "planted-proxy%3Apassword";
 const BASIC: &str = "Basic dXNlcjpwbGFudGVkLXByb3h5OnBhc3N3b3Jk";
 
 /// A proxy on the way out: whatever host it is asked for, it leads to one address.
-struct Way {
-    address: SocketAddr,
+pub(crate) struct Way {
+    pub(crate) address: SocketAddr,
     /// The lines of each request for a tunnel.
     asked: Arc<Mutex<Vec<Vec<String>>>>,
     task: JoinHandle<()>,
@@ -29,7 +29,11 @@ struct Way {
 
 impl Way {
     /// Leads to `to`, or answers with `refusal`; where `authorization` is set, only who shows it gets through.
-    async fn start(to: SocketAddr, authorization: Option<&'static str>, refusal: Option<u16>) -> Self {
+    pub(crate) async fn start(
+        to: SocketAddr,
+        authorization: Option<&'static str>,
+        refusal: Option<u16>,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let asked = Arc::new(Mutex::new(Vec::new()));
@@ -44,7 +48,7 @@ impl Way {
     }
 
     /// The first line of each request for a tunnel.
-    fn tunnels(&self) -> Vec<String> {
+    pub(crate) fn tunnels(&self) -> Vec<String> {
         let asked = self.asked.lock().unwrap();
         asked.iter().filter_map(|lines| lines.first().cloned()).collect()
     }
@@ -119,13 +123,13 @@ fn settings(url: &str, toml: &str, variables: &[(&str, &str)]) -> Settings {
 }
 
 /// A sandbox at `https://fluent.example`, a name that only a proxy on the way out can resolve.
-async fn far_away() -> (Authority, Sandbox) {
+pub(crate) async fn far_away() -> (Authority, Sandbox) {
     let authority = Authority::new();
     let sandbox = secure(server(&authority.issue("fluent.example", |_| {}), None, &[])).await;
     (authority, sandbox)
 }
 
-const FAR_AWAY: &str = "https://fluent.example";
+pub(crate) const FAR_AWAY: &str = "https://fluent.example";
 
 fn trusting(authority: &Authority, upstream: &str) -> String {
     format!(

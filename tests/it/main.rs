@@ -21,6 +21,7 @@ mod main_job;
 mod metrics;
 mod overload;
 mod replay;
+mod settings;
 mod shutdown;
 mod streaming;
 mod support;

@@ -72,7 +72,7 @@ impl Authority {
     }
 
     /// The lines of `[upstream]` that show `client`.
-    fn client(&self, client: &Issued) -> String {
+    pub(crate) fn client(&self, client: &Issued) -> String {
         let certificate = self.write("client.pem", &client.certificate.pem());
         let key = self.write("client.key", &client.key.serialize_pem());
         format!(
@@ -157,7 +157,7 @@ fn assert_untrusted(answer: &Answer, advice: &str) {
     assert!(line.contains(advice), "{line}");
 }
 
-fn ca_file(authority: &Authority) -> String {
+pub(crate) fn ca_file(authority: &Authority) -> String {
     format!("ca_file = '{}'\n", authority.file().display())
 }
 
