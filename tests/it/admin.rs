@@ -1,5 +1,7 @@
 //! The admin listener: is it well, and if not, why.
 
+use std::net::SocketAddr;
+
 use fluent_sandbox::{Fault, Place, Times};
 use http::Request;
 use serde_json::{Value, json};
@@ -170,18 +172,40 @@ async fn other_machines_get_the_probes_only() {
         return eprintln!("skipped: this machine has no address but loopback");
     }
     let sandbox = sandbox(fluent()).await;
-    let toml = format!("[admin]\naddress = \"{own}:0\" # own admin address\n");
-    let proxy = Proxy::start(&sandbox.url(), &toml).await;
-    proxy.client().graphql("{ me { id } }").await.assert_good();
-    let remote = Client::new(proxy.admin_address());
-    for path in ["/livez", "/readyz"] {
+    // Whatever the listener is bound to, it is the peer's own address that counts.
+    for bound in [own, "0.0.0.0".parse().unwrap()] {
+        let toml = format!("[admin]\naddress = \"{bound}:0\" # own admin address\n");
+        let proxy = Proxy::start(&sandbox.url(), &toml).await;
+        proxy.client().graphql("{ me { id } }").await.assert_good();
+        let address = (own, proxy.admin_address().port()).into();
+        assert_remote_gets_the_probes_only(address).await;
+        let neighbour = proxy.admin().get("/status").await.status;
+        assert_eq!(neighbour == 200, bound != own);
+    }
+}
+
+async fn assert_remote_gets_the_probes_only(address: SocketAddr) {
+    let remote = Client::new(address);
+    for path in ["/livez", "/readyz", "/readyz?token", "/metrics"] {
         // A probe knows neither the name nor the address that the listener would take from a browser.
         let request = Request::get(path).header("host", "pod.example");
         let answer = remote.send(request.body(full("")).unwrap()).await;
         assert_eq!(answer.status, 200, "{path}");
     }
-    for path in ["/status", "/", "/retry", "/livez/../status", "//status"] {
-        let mut caller = Raw::connect(proxy.admin_address()).await;
+    remote
+        .post("/retry", "{}")
+        .await
+        .assert_refused(404, "PATH_NOT_FOUND");
+    for path in [
+        "/status",
+        "/",
+        "/retry",
+        "/livez/../status",
+        "//status",
+        "/metrics/",
+        "/nothing",
+    ] {
+        let mut caller = Raw::connect(address).await;
         caller
             .send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"))
             .await;

@@ -8,9 +8,11 @@ use http_body_util::BodyExt;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 
-use super::support::{Frozen, Proxy, Raw, fluent, full, soon, start, streamed};
+use super::support::{Frozen, Proxy, Raw, fluent, full, soon, start, start_raw, streamed};
 
 const PATHS: &str = "[listen]\npaths = [\"/graphql\", \"/api/v4.1/*\"]\n";
+/// The largest head, in bytes.
+const HEAD_LIMIT: usize = 64 * 1024;
 const GET: &str = "GET /api/v4.1/echo HTTP/1.1\r\nHost: localhost\r\n\r\n";
 const POST: &str = "POST /api/v4.1/echo HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
 
@@ -50,6 +52,69 @@ async fn a_body_that_grows_too_long_is_refused_and_given_up_upstream() {
     let seen = sandbox.seen().api_requests().pop().unwrap();
     assert!(!seen.body.whole && seen.body.length <= 1024);
     assert_eq!(proxy.client().get("/api/v4.1/echo").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_body_that_grows_to_the_limit_passes() {
+    let (_sandbox, proxy) = start(&format!("{PATHS}max_body = \"1KiB\"")).await;
+    let (mut sender, request) = streamed("/api/v4.1/upload");
+    let client = proxy.client();
+    let answer = tokio::spawn(async move { client.send(request).await });
+    for _ in 0..2 {
+        sender.send_data(Bytes::from(vec![1; 512])).await.unwrap();
+    }
+    drop(sender);
+    assert_eq!(soon(answer).await.unwrap().json()["length"], 1024);
+}
+
+/// The head of a request that has so many bytes.
+fn head_of(bytes: usize) -> String {
+    let start = "GET /api/v4.1/echo HTTP/1.1\r\nHost: localhost\r\nX-Long: ";
+    let long = "x".repeat(bytes - start.len() - 4);
+    format!("{start}{long}\r\n\r\n")
+}
+
+/// Fails unless the caller is told that the head is too large, and the connection ends. It is HTTP's own answer,
+/// made before there is a request.
+async fn assert_head_too_large(proxy: &Proxy, head: &str) {
+    let mut caller = connect(proxy).await;
+    // Whoever is cut off has not always sent all.
+    let _ = caller.try_send(head).await;
+    let answer = caller.head().await;
+    assert_eq!(answer.status(), 431);
+    assert_eq!(answer.headers["content-length"], "0");
+    assert_eq!(answer.headers["connection"], "close");
+}
+
+#[tokio::test]
+async fn a_head_has_its_size_and_no_more() {
+    let (sandbox, proxy) = start(PATHS).await;
+    let mut caller = connect(&proxy).await;
+    caller.send(head_of(HEAD_LIMIT - 1)).await;
+    assert_eq!(caller.answer().await.status, 200);
+    assert_head_too_large(&proxy, &head_of(HEAD_LIMIT + 1)).await;
+    // A head that never ends is not waited for.
+    let endless = head_of(2 * HEAD_LIMIT);
+    assert_head_too_large(&proxy, endless.trim_end()).await;
+    assert_eq!(sandbox.seen().counts().api_requests, 1);
+}
+
+#[tokio::test]
+async fn a_head_has_so_many_headers_and_no_more() {
+    // Fluent's own limit is for Fluent to tell.
+    let (_sandbox, upstream, proxy) = start_raw(PATHS).await;
+    let head = |headers: usize| {
+        let start = "GET /api/v4.1/echo HTTP/1.1\r\nHost: localhost\r\n".to_owned();
+        let more = (1..headers).map(|number| format!("X-{number}: x\r\n"));
+        [start].into_iter().chain(more).collect::<String>() + "\r\n"
+    };
+    let mut caller = connect(&proxy).await;
+    caller.send(head(100)).await;
+    let mut there = upstream.accept().await;
+    assert_eq!(there.head().await.headers["x-99"], "x");
+    there.send("HTTP/1.1 204 No Content\r\n\r\n").await;
+    assert_eq!(caller.head().await.status(), 204);
+    assert_head_too_large(&proxy, &head(101)).await;
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 
 use tokio::time::Instant;
 
-use super::support::{Answer, Client, Proxy, start};
+use super::support::{Answer, Client, Frozen, Proxy, fluent, start};
 
 const ME: &str = "{ me { id } }";
 /// A wait that no test waits out.
@@ -63,6 +63,32 @@ async fn who_finds_the_queue_full_is_told_so_at_once() {
         answer.await.unwrap().assert_good();
     }
     proxy.client().graphql(ME).await.assert_good();
+}
+
+#[tokio::test]
+async fn at_twice_what_fits_half_is_told_so_at_once_and_half_is_served() {
+    const PLACES: usize = 64;
+    let toml = format!("[upstream]\nmax_in_flight = {PLACES}\nqueue = {PLACES}\n");
+    let (mut frozen, sandbox, proxy) = Frozen::start(fluent(), &toml).await;
+    sandbox.seen().wait_for(|counts| counts.tokens_issued == 1).await;
+    sandbox.faults().inject(Place::Api, Times::Always, Fault::Hang);
+    let asked: Vec<_> = (0..4 * PLACES).map(|_| ask(proxy.client())).collect();
+    // Time stands still and nobody is let go: what is answered now was answered at once.
+    frozen.settle().await;
+    let (refused, waiting): (Vec<_>, Vec<_>) = asked.into_iter().partition(JoinHandle::is_finished);
+    assert_eq!((refused.len(), waiting.len()), (2 * PLACES, 2 * PLACES));
+    for answer in refused {
+        let answer = answer.await.unwrap();
+        answer.assert_refused(503, "OVERLOADED");
+        assert_eq!(answer.headers["retry-after"], "1");
+    }
+    assert_eq!(sandbox.seen().counts().api_requests, PLACES as u64);
+    sandbox.faults().clear();
+    for answer in waiting {
+        answer.await.unwrap().assert_good();
+    }
+    assert_eq!(sandbox.seen().counts().api_requests, 2 * PLACES as u64);
+    frozen.end(proxy).await;
 }
 
 #[tokio::test]

@@ -150,6 +150,15 @@ async fn a_body_over_the_limit_is_not_replayed_and_one_at_the_limit_is() {
     assert_eq!(sandbox.seen().counts().api_requests, 3);
     // Either way the token was replaced.
     assert_eq!(sandbox.seen().counts().token_requests, 3);
+    // A body that does not tell its length is measured as it comes.
+    let grown = async |length: usize| {
+        let body = Bytes::from(vec![b'x'; length]);
+        sandbox.faults().add(unauthorized(Times::Once));
+        proxy.client().send(in_chunks(&body, &[500, 300], false)).await
+    };
+    assert_eq!(grown(1024).await.status, 200);
+    frozen.advance(Duration::from_secs(10)).await;
+    assert_as_it_came(&grown(1025).await, &sandbox, 6);
     frozen.end(proxy).await;
 }
 

@@ -335,7 +335,7 @@ pub(super) async fn token_default_lifetime() {
 pub(super) async fn token_margin() {
     for (toml, margin) in [("", 60), ("fluent.token.margin = '10s'", 10)] {
         let config = Config {
-            token_lifetime: Duration::from_secs(600),
+            token_lifetime: Duration::from_mins(10),
             token_reuse: TokenReuse::NewEachTime,
             ..fluent()
         };

@@ -75,7 +75,7 @@ async fn assert_used_for(time: Duration, toml: &str) {
     let (mut frozen, sandbox, proxy) = Frozen::start(fluent(), toml).await;
     let first = connection(&sandbox, &proxy).await;
     frozen.settle().await;
-    frozen.advance(time - Duration::from_secs(1)).await;
+    frozen.advance(time.saturating_sub(Duration::from_secs(1))).await;
     frozen.settle().await;
     assert_eq!(connection(&sandbox, &proxy).await, first, "{toml}");
     frozen.settle().await;
