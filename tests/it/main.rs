@@ -18,6 +18,7 @@ mod guard;
 mod headers;
 mod limits;
 mod main_job;
+mod memory;
 mod metrics;
 mod overload;
 mod replay;

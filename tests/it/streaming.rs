@@ -12,13 +12,6 @@ const PATHS: &str = "[listen]\npaths = [\"/graphql\", \"/api/v4.1/*\"]\n";
 const GIB: u64 = 1 << 30;
 const CHUNK: usize = 64 * 1024;
 
-/// The most memory that the process ever held, in KiB.
-fn peak(process: &Process) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
-}
-
 /// The real program, warm: it has met both ways once.
 async fn serve(sandbox: &Sandbox) -> Process {
     let mut command = Process::command(&sandbox.url());
@@ -58,10 +51,10 @@ async fn up(process: &Process, bytes: u64) -> u64 {
 async fn a_gibibyte_each_way_leaves_memory_flat() {
     let sandbox = sandbox(fluent()).await;
     let process = serve(&sandbox).await;
-    let before = peak(&process);
+    let before = process.peak();
     assert_eq!(down(&process, GIB).await, GIB);
     assert_eq!(up(&process, GIB).await, GIB);
-    let grown = peak(&process) - before;
+    let grown = process.peak() - before;
     assert!(grown < 8 * 1024, "memory grew by {grown} KiB");
 }
 

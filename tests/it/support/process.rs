@@ -74,6 +74,13 @@ impl Process {
         self.child.id().unwrap()
     }
 
+    /// The most memory that it ever held, in KiB.
+    pub(crate) fn peak(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
     /// The next line of the log.
     pub(crate) async fn line(&mut self) -> Option<String> {
         checked(self.lines.recv().await)
