@@ -1,12 +1,20 @@
 //! The end of the program: nothing that was begun is lost, and nothing takes for ever.
 
+use std::collections::HashSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use fluent_sandbox::{Config, Fault, Place, Sandbox, Times};
+use http_body_util::BodyExt;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::support::{Process, Raw, fluent, sandbox, soon};
+use super::support::{Process, Raw, fluent, full, sandbox, soon};
 
 const QUERY: &str = r#"{"query":"{ me { id } }"}"#;
 
@@ -26,71 +34,144 @@ async fn serve(sandbox: &Sandbox, settings: &[&str]) -> Process {
     process
 }
 
-/// Asks on one connection until it ends; gives the id of the request that got no answer, if there is one.
-async fn ask_on(address: std::net::SocketAddr, name: String, answered: Arc<AtomicU64>) -> Option<String> {
-    let mut caller = Raw::connect(address).await;
-    for number in 0.. {
-        let id = format!("{name}-{number}");
-        if caller.try_send(query(&id)).await.is_err() {
-            return Some(id);
-        }
-        let Some(answer) = caller.try_answer().await else {
-            return Some(id);
-        };
-        answer.assert_good();
-        answered.fetch_add(1, Ordering::Relaxed);
-        if answer
-            .headers
-            .get("connection")
-            .is_some_and(|value| value == "close")
-        {
-            return None;
-        }
-    }
-    None
+/// How a caller's last request went.
+struct Last {
+    answered: u64,
+    /// The request that got no answer.
+    lost: Option<String>,
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_request_that_was_begun_fails_under_load() {
+/// Asks on connections of HTTP/1.1, a new one after each that ends, until nobody listens any more.
+async fn ask_on_http_1(address: SocketAddr, name: String, count: Arc<AtomicU64>) -> Last {
+    let mut answered = 0;
+    loop {
+        let Ok(mut caller) = Raw::try_connect(address).await else {
+            return Last { answered, lost: None };
+        };
+        loop {
+            let id = format!("{name}-{answered}");
+            let lost = Some(id.clone());
+            if caller.try_send(query(&id)).await.is_err() {
+                return Last { answered, lost };
+            }
+            let Some(answer) = caller.try_answer().await else {
+                return Last { answered, lost };
+            };
+            answer.assert_good();
+            answered += 1;
+            count.fetch_add(1, Ordering::Relaxed);
+            let connection = answer.headers.get("connection");
+            if connection.is_some_and(|value| value == "close") {
+                break;
+            }
+        }
+    }
+}
+
+/// Asks on one connection of HTTP/2 until it ends.
+async fn ask_on_http_2(address: SocketAddr, name: String, count: Arc<AtomicU64>) -> Last {
+    let stream = TcpStream::connect(address).await.unwrap();
+    let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
+    let (mut sender, connection) = handshake.unwrap();
+    tokio::spawn(connection);
+    let mut answered = 0;
+    loop {
+        let id = format!("{name}-{answered}");
+        let request = http::Request::post("http://localhost/graphql")
+            .header("content-type", "application/json")
+            .header("x-request-id", &id)
+            .body(full(QUERY))
+            .unwrap();
+        let asked = async {
+            let answer = sender.send_request(request).await?;
+            assert_eq!(answer.status(), 200);
+            answer.into_body().collect().await
+        };
+        if soon(asked).await.is_err() {
+            let lost = Some(id);
+            return Last { answered, lost };
+        }
+        answered += 1;
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Ends the program while callers of both versions ask as fast as they can: whatever Fluent saw was answered.
+async fn assert_nothing_begun_is_lost(settings: &[&str], delay: Duration) {
     let config = Config {
         record_limit: 1_000_000,
         ..fluent()
     };
     let sandbox = sandbox(config).await;
-    let mut process = serve(&sandbox, &["log.access=all"]).await;
-    let answered = Arc::new(AtomicU64::new(0));
-    let callers: Vec<_> = (0..50)
-        .map(|number| {
-            tokio::spawn(ask_on(
-                process.address(),
-                format!("caller-{number}"),
-                Arc::clone(&answered),
-            ))
-        })
-        .collect();
-    sandbox.seen().wait_for(|counts| counts.api_answers > 500).await;
-    process.signal();
-    let mut unanswered = Vec::new();
-    for caller in callers {
-        unanswered.extend(soon(caller).await.unwrap());
+    let mut process = serve(&sandbox, &[settings, &["log.access=all"]].concat()).await;
+    let (address, count) = (process.address(), Arc::new(AtomicU64::new(0)));
+    let mut callers: Vec<JoinHandle<Last>> = Vec::new();
+    for number in 0..25 {
+        let (one, two) = (format!("one-{number}"), format!("two-{number}"));
+        callers.push(tokio::spawn(ask_on_http_1(address, one, Arc::clone(&count))));
+        callers.push(tokio::spawn(ask_on_http_2(address, two, Arc::clone(&count))));
     }
-    assert!(process.end().await.success());
-    assert!(answered.load(Ordering::Relaxed) > 400);
+    sandbox.seen().wait_for(|counts| counts.api_answers > 500).await;
+    let since = Instant::now();
+    process.signal();
+    let mut lost = Vec::new();
+    let mut answered = 0;
+    for caller in callers {
+        let last = soon(caller).await.unwrap();
+        answered += last.answered;
+        lost.extend(last.lost);
+    }
+    assert_eq!(process.end().await.code(), Some(0));
+    let took = since.elapsed();
+    assert!(delay <= took && took < Duration::from_secs(25), "{took:?}");
+    assert!(TcpStream::connect(address).await.is_err(), "nobody listens");
+    assert!(answered > 400, "{answered}");
     // A connection may close before a head was read, as HTTP has it; then Fluent never saw the request.
     let seen = sandbox.seen().api_requests();
-    for id in unanswered {
-        let sent = seen.iter().any(|request| {
-            request
-                .headers
-                .get("x-request-id")
-                .is_some_and(|seen| seen == id.as_str())
-        });
-        assert!(!sent, "{id} was begun and got no answer");
+    let seen: HashSet<_> = seen
+        .iter()
+        .filter_map(|request| request.headers.get("x-request-id")?.to_str().ok())
+        .collect();
+    for id in lost {
+        assert!(!seen.contains(id.as_str()), "{id} was begun and got no answer");
     }
     while let Some(line) = process.line().await {
         let event: serde_json::Value = serde_json::from_str(&line).unwrap();
         assert!(event["message"] != "request" || event["status"] == 200, "{line}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_request_that_was_begun_fails_under_load() {
+    assert_nothing_begun_is_lost(&[], Duration::ZERO).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_request_that_was_begun_fails_behind_a_delay() {
+    assert_nothing_begun_is_lost(&["shutdown.delay=500ms"], Duration::from_millis(500)).await;
+}
+
+#[tokio::test]
+async fn while_it_drains_nobody_new_is_taken() {
+    let sandbox = sandbox(fluent()).await;
+    let mut process = serve(&sandbox, &[]).await;
+    let hang = sandbox.faults().inject(Place::Api, Times::Once, Fault::Hang);
+    let mut caller = Raw::connect(process.address()).await;
+    caller.send(query("slow")).await;
+    sandbox.seen().wait_for(|counts| counts.faults == 1).await;
+    process.signal();
+    process.line_with("shutting down").await;
+    // The line comes before the sockets close.
+    let refused = async { while Raw::try_connect(process.address()).await.is_ok() {} };
+    soon(refused).await;
+    assert_eq!(
+        process.admin().get("/livez").await.status,
+        200,
+        "the admin listener stays"
+    );
+    sandbox.faults().clear_one(hang);
+    caller.answer().await.assert_good();
+    assert!(process.end().await.success());
 }
 
 #[tokio::test]

@@ -84,7 +84,11 @@ impl BlackHole {
 
 impl Raw {
     pub(crate) async fn connect(address: SocketAddr) -> Self {
-        Self::new(TcpStream::connect(address).await.unwrap())
+        Self::try_connect(address).await.unwrap()
+    }
+
+    pub(crate) async fn try_connect(address: SocketAddr) -> std::io::Result<Self> {
+        TcpStream::connect(address).await.map(Self::new)
     }
 
     fn new(stream: TcpStream) -> Self {
