@@ -8,7 +8,7 @@ use std::time::Duration;
 use fluent_sandbox::{Fault, Place, Sandbox, Times};
 use tokio::time::Instant;
 
-use super::support::{Process, Proxy, assert_clean, fluent, sandbox, settings, start};
+use super::support::{Process, Proxy, assert_clean, fluent, nobody, sandbox, settings, start};
 
 /// Where nobody listens.
 const NOWHERE: &str = "http://127.0.0.1:9";
@@ -182,8 +182,7 @@ async fn health_ends_soon_whoever_is_there() {
     let asked = health(silent.local_addr().unwrap(), &["health"]).await;
     assert_ended(&asked, 1, &["did not answer"]);
     assert!(since.elapsed() < Duration::from_secs(10));
-    let address = silent.local_addr().unwrap();
-    drop(silent);
+    let (_held, address) = nobody();
     assert_ended(&health(address, &["health"]).await, 1, &["not running"]);
     let stranger = sandbox(fluent()).await;
     assert_ended(

@@ -10,7 +10,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-use super::support::{Proxy, environment, fluent, logged, sandbox};
+use super::support::{Proxy, environment, fluent, logged, nobody, sandbox};
 use super::tls::{Authority, secure, server};
 
 const ME: &str = "{ me { id } }";
@@ -267,9 +267,7 @@ async fn a_refusal_of_the_proxy_says_what_to_do() {
 #[tokio::test]
 async fn a_proxy_that_is_not_there_is_named_as_the_cause() {
     let (authority, sandbox) = far_away().await;
-    let gone = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = gone.local_addr().unwrap();
-    drop(gone);
+    let (_held, address) = nobody();
     let tokens = super::support::sandbox(fluent()).await;
     let toml = format!(
         "[fluent.token]\npath = \"{}/oauth/token\"\n{}",

@@ -22,6 +22,7 @@ use fluent_auth_proxy::app::App;
 use fluent_auth_proxy::clock::Clock;
 use fluent_auth_proxy::settings::{Settings, Sources};
 use fluent_sandbox::{Account, Config, Sandbox};
+use tokio::net::TcpSocket;
 
 pub(crate) use client::{Answer, Client, Request, full, streamed};
 pub(crate) use frozen::Frozen;
@@ -187,4 +188,12 @@ impl Drop for Proxy {
             assert_logins_are_few();
         }
     }
+}
+
+/// An address where connections are refused, and which nobody else is given while the socket is held.
+pub(crate) fn nobody() -> (TcpSocket, SocketAddr) {
+    let held = TcpSocket::new_v4().unwrap();
+    held.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = held.local_addr().unwrap();
+    (held, address)
 }

@@ -6,7 +6,7 @@ use crate::faults::Faults;
 use crate::lock;
 use crate::pipeline::{Api, World};
 use crate::seen::Seen;
-use crate::server::{Server, bind};
+use crate::server::{Port, Server};
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -19,7 +19,7 @@ use tokio_rustls::TlsAcceptor;
 pub struct Sandbox {
     world: Arc<World>,
     api: Arc<Api>,
-    address: SocketAddr,
+    port: Port,
     server: Mutex<Option<Server>>,
     control: Option<(SocketAddr, Server)>,
 }
@@ -30,10 +30,10 @@ impl Sandbox {
     /// # Errors
     /// When an address cannot be bound.
     pub async fn start(config: Config) -> io::Result<Self> {
-        let listener = bind(config.address).await?;
-        let address = listener.local_addr()?;
+        let port = Port::take(config.address)?;
+        let listener = port.listen().await?;
         let control = match config.control_address {
-            Some(address) => Some(bind(address).await?),
+            Some(address) => Some(TcpListener::bind(address).await?),
             None => None,
         };
         let world = World::new(config);
@@ -49,7 +49,7 @@ impl Sandbox {
         let sandbox = Self {
             world,
             api,
-            address,
+            port,
             server: Mutex::new(None),
             control,
         };
@@ -60,17 +60,17 @@ impl Sandbox {
     /// The root URL, without a final slash: `http://127.0.0.1:PORT`, or `https://localhost:PORT` with TLS.
     #[must_use]
     pub fn url(&self) -> String {
-        match (&self.world.config.tls, self.address.ip().is_loopback()) {
-            (None, _) => format!("http://{}", self.address),
-            (Some(_), true) => format!("https://localhost:{}", self.address.port()),
-            (Some(_), false) => format!("https://{}", self.address),
+        match (&self.world.config.tls, self.port.address().ip().is_loopback()) {
+            (None, _) => format!("http://{}", self.port.address()),
+            (Some(_), true) => format!("https://localhost:{}", self.port.address().port()),
+            (Some(_), false) => format!("https://{}", self.port.address()),
         }
     }
 
     /// The address it listens on, or did and will again.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.port.address()
     }
 
     /// The root URL of the control interface, where there is one.
@@ -139,7 +139,7 @@ impl Sandbox {
     /// When the address cannot be bound again.
     pub async fn listen_again(&self) -> io::Result<()> {
         if lock(&self.server).is_none() {
-            let listener = bind(self.address).await?;
+            let listener = self.port.listen().await?;
             self.listen_on(listener);
         }
         Ok(())
@@ -162,7 +162,7 @@ impl Sandbox {
 impl fmt::Debug for Sandbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sandbox")
-            .field("address", &self.address)
+            .field("address", &self.port.address())
             .finish_non_exhaustive()
     }
 }

@@ -17,13 +17,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// How many unread bytes are thrown away so that closing sends a FIN and no RST.
 const UNREAD_LIMIT: usize = 4 * 1024 * 1024;
+
+/// Connections that may wait to be accepted.
+const BACKLOG: u32 = 1024;
 
 /// How a connection is ended by a request on it.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -93,9 +96,52 @@ impl Drop for Server {
     }
 }
 
-/// Binds `address`.
-pub(crate) async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    TcpListener::bind(address).await
+/// An address to listen on, again and again.
+///
+/// A port that the system chose is held while nothing listens there: it would soon be given to somebody else.
+pub(crate) struct Port {
+    address: SocketAddr,
+    hold: Option<TcpSocket>,
+}
+
+impl Port {
+    /// Takes `address`.
+    pub(crate) fn take(address: SocketAddr) -> io::Result<Self> {
+        if address.port() != 0 {
+            return Ok(Self { address, hold: None });
+        }
+        let hold = shared_socket(address)?;
+        hold.bind(address)?;
+        Ok(Self {
+            address: hold.local_addr()?,
+            hold: Some(hold),
+        })
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Listens; connections are refused whenever nobody does.
+    pub(crate) async fn listen(&self) -> io::Result<TcpListener> {
+        if self.hold.is_none() {
+            return TcpListener::bind(self.address).await;
+        }
+        let socket = shared_socket(self.address)?;
+        socket.bind(self.address)?;
+        socket.listen(BACKLOG)
+    }
+}
+
+/// A socket that may have the same port as another of this kind.
+fn shared_socket(address: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    socket.set_reuseaddr(true)?;
+    socket.set_reuseport(true)?;
+    Ok(socket)
 }
 
 async fn accept<S: Service>(
