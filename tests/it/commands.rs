@@ -76,6 +76,91 @@ async fn check_tells_every_problem_of_the_settings() {
     assert_ended(&checked, 78, &["listen.max_body", "upstream.ca_file"]);
 }
 
+/// A mistake a line but for headers, each of another kind.
+const TWELVE: &str = r#"[fluent]
+pasword = "planted-p"
+url = "https://acme.example/graphql"
+password = 007
+[fluent.token]
+timeout = 10
+margin = "a minute"
+[listen]
+address = "0.0.0.0:4280"
+paths = ["/oauth/token"]
+max_body = "64MB"
+[upstream]
+http_version = "3"
+client_key_file = "/nowhere"
+via = "true"
+[log]
+level = "inof"
+"#;
+
+#[tokio::test]
+async fn twelve_mistakes_are_told_in_one_run_each_with_its_line() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), TWELVE).unwrap();
+    let place = format!("{}:", file.path().display());
+    for command in ["check", "serve"] {
+        let mut program = tokio::process::Command::new(env!("CARGO_BIN_EXE_fluent-auth-proxy"));
+        let needed = [
+            ("FLUENT_USERNAME", "integration"),
+            ("FLUENT_CLIENT_ID", "ACME"),
+            ("FLUENT_CLIENT_SECRET", "planted-client-secret"),
+        ];
+        program.env_clear().envs(needed);
+        program.arg(command).arg("--config").arg(file.path());
+        let told = output(program).await;
+        assert_ended(&told, 78, &[]);
+        let told = String::from_utf8(told.stderr).unwrap();
+        let problems = told.lines().filter_map(|line| line.strip_prefix(&place));
+        let lines: Vec<_> = problems
+            .map(|problem| problem.split(':').next().unwrap())
+            .collect();
+        let expected = ["2", "3", "4", "6", "7", "9", "10", "11", "13", "14", "15", "17"];
+        assert_eq!(lines, expected, "{told}");
+    }
+}
+
+#[tokio::test]
+async fn config_show_and_schema_tell_sources_and_no_secret() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(
+        file.path(),
+        "[listen]\nrequired_header = 'x-key: planted-p'\nmax_body = '1MiB'\n",
+    )
+    .unwrap();
+    let path = file.path().to_str().unwrap();
+    let shown = run(
+        NOWHERE,
+        &["config", "show", "--config", path, "--set", "upstream.queue=7"],
+    )
+    .await;
+    assert_ended(&shown, 0, &[]);
+    let shown = out(&shown);
+    let row = |key: &str| {
+        let row = shown
+            .lines()
+            .find(|line| line.split_whitespace().next() == Some(key));
+        row.unwrap_or_else(|| panic!("{key} is not in {shown}"))
+            .to_owned()
+    };
+    for (key, value, source) in [
+        ("listen.max_body", "1MiB", format!("{path}:3:")),
+        ("listen.required_header", "set", format!("{path}:2:")),
+        ("upstream.queue", "7", "--set".to_owned()),
+        ("fluent.password", "set", "FLUENT_PASSWORD".to_owned()),
+        ("fluent.client_secret", "set", "FLUENT_CLIENT_SECRET".to_owned()),
+        ("fluent.account", "unset", String::new()),
+        ("listen.max_connections", "4096", "default".to_owned()),
+    ] {
+        let row = row(key);
+        assert!(row.contains(value) && row.contains(&source), "{row}");
+    }
+    // What is printed is searched for secrets.
+    assert_ended(&run(NOWHERE, &["config", "schema"]).await, 0, &[]);
+}
+
 #[tokio::test]
 async fn check_refuses_what_would_stop_a_start() {
     let checked = run(NOWHERE, &["--set", "upstream.ca_file=/nowhere/ca.pem", "check"]).await;

@@ -1,16 +1,110 @@
 //! One test for each bad value, asserting the sentence.
 
+use std::collections::BTreeSet;
+
 use super::Trial;
+use crate::settings::key::{Catalogue, Key};
+use crate::settings::{schema, unsupported};
 
 /// What refuses a value, for the tests below: where it is given, and what is said.
 macro_rules! refused {
-    ($($name:ident: $trial:expr => $sentence:expr;)*) => {$(
-        #[test]
-        fn $name() {
-            let trial: Trial = $trial;
-            assert_eq!(trial.problem(), $sentence);
+    ($($name:ident: $trial:expr => $sentence:expr;)*) => {
+        /// All of them.
+        const SENTENCES: &[&str] = &[$($sentence),*];
+
+        $(
+            #[test]
+            fn $name() {
+                let trial: Trial = $trial;
+                assert_eq!(trial.problem(), $sentence);
+            }
+        )*
+    };
+}
+
+/// Keys that are refused in the same words: a value, the sentence after the key, and each key.
+const ALIKE: &[(&str, &str, &[&str])] = &[
+    (
+        "\"0s\"",
+        "\"0s\" is out of bounds\n    write a duration from \"1ms\" to \"24h\"",
+        &[
+            "fluent.token.timeout",
+            "listen.body_timeout",
+            "listen.header_timeout",
+            "listen.idle_timeout",
+            "listen.write_timeout",
+            "shutdown.deadline",
+            "upstream.connect_timeout",
+            "upstream.idle_timeout",
+            "upstream.max_age",
+            "upstream.queue_timeout",
+            "upstream.read_timeout",
+            "upstream.response_timeout",
+        ],
+    ),
+    (
+        "\"0s\"",
+        "\"0s\" is out of bounds\n    write a duration from \"1s\" to \"8760h\"",
+        &["fluent.token.default_lifetime"],
+    ),
+    (
+        "\"25h\"",
+        "\"25h\" is out of bounds\n    write a duration from \"0s\" to \"24h\"",
+        &["fluent.token.margin", "shutdown.delay"],
+    ),
+    (
+        "\"1MB\"",
+        "\"1MB\" is no size\n    write a whole number and its unit in quotes: \"512B\", \"64KiB\", \"2MiB\", \"1GiB\"; or 0",
+        &[
+            "listen.max_body",
+            "upstream.replay_limit",
+            "upstream.replay_memory",
+        ],
+    ),
+    (
+        "0",
+        "is \"0\", which is no number within its bounds\n    write a whole number from 1 to 1000000",
+        &["listen.max_connections", "upstream.max_in_flight"],
+    ),
+    (
+        "\"yes\"",
+        "is text, not a switch\n    write true or false, without quotes",
+        &[
+            "fluent.danger_allow_http",
+            "listen.danger_allow_remote",
+            "upstream.via",
+        ],
+    ),
+];
+
+#[test]
+fn keys_of_a_kind_are_refused_in_the_same_words() {
+    for (value, sentence, keys) in ALIKE {
+        for key in *keys {
+            let trial = file(&format!("{key} = {value}"));
+            let column = key.len() + 4;
+            assert_eq!(
+                trial.problem(),
+                format!("proxy.toml:1:{column}: {key} {sentence}")
+            );
         }
-    )*};
+    }
+}
+
+#[test]
+fn every_key_has_a_value_that_is_refused_here() {
+    // "PLACE: KEY has …"
+    let subject = |sentence: &&str| sentence.split(": ").nth(1)?.split(' ').next().map(Key::dotted);
+    let told = SENTENCES.iter().filter_map(subject).map(|key| key.general());
+    let alike = ALIKE.iter().flat_map(|(_, _, keys)| keys.iter().copied());
+    // What is not built is refused as a whole, by one sentence that its first row has.
+    let told: BTreeSet<_> = told
+        .chain(alike.chain(unsupported::keys()).map(str::to_owned))
+        .collect();
+    let catalogue = Catalogue::of(&schema::shape());
+    let keys = catalogue.leaves().iter().map(Key::general);
+    let lacking: BTreeSet<_> = keys.filter(|key| !told.contains(key)).collect();
+    assert!(lacking.is_empty(), "no sentence for {lacking:#?}");
 }
 
 fn file(text: &str) -> Trial {
@@ -238,6 +332,24 @@ refused! {
     an_account_no_header_carries: file(r#"fluent.account = "a b""#) =>
         "proxy.toml:1:18: fluent.account is no value that a header may carry
     write the account's id: printable ASCII, no spaces";
+    a_missing_file_of_a_username: file(r#"fluent.username_file = "{}/nowhere""#).without("FLUENT_USERNAME") =>
+        "proxy.toml:1:24: fluent.username_file names a file that cannot be read: nowhere: No such file or directory (os error 2)";
+    an_empty_file_of_a_client_id: file(r#"fluent.client_id_file = "{}/empty""#).without("FLUENT_CLIENT_ID") =>
+        "proxy.toml:1:25: fluent.client_id_file names a file that is empty: empty";
+    a_file_of_a_client_secret_that_is_not_utf8: file(r#"fluent.client_secret_file = "{}/latin1""#).without("FLUENT_CLIENT_SECRET") =>
+        "proxy.toml:1:29: fluent.client_secret_file names a file that is not UTF-8: latin1";
+    an_empty_client_secret: file(r#"fluent.client_secret = """#).without("FLUENT_CLIENT_SECRET") =>
+        "proxy.toml:1:24: fluent.client_secret is empty";
+    an_empty_username_of_fluent: file(r#"fluent.username = """#).without("FLUENT_USERNAME") =>
+        "proxy.toml:1:19: fluent.username is empty";
+    a_missing_file_of_a_users_name: file(r#"fluent.users.ops = { username_file = "{}/nowhere", password = "p" }"#) =>
+        "proxy.toml:1:38: fluent.users.ops.username_file names a file that cannot be read: nowhere: No such file or directory (os error 2)";
+    a_log_that_nobody_reads: file(r#"log.format = "xml""#) =>
+        r#"proxy.toml:1:14: log.format is "xml", which is not one of its words
+    write "auto" or "text" or "json""#;
+    an_access_log_of_another_word: file(r#"log.access = "some""#) =>
+        r#"proxy.toml:1:14: log.access is "some", which is not one of its words
+    write "errors" or "all" or "none""#;
     an_empty_username: file(r#"fluent.users.ops = { username = "", password = "p" }"#) =>
         "proxy.toml:1:33: fluent.users.ops.username is empty";
     a_user_without_password: file(r#"fluent.users.ops = { username = "u" }"#) =>
