@@ -6,9 +6,11 @@ use std::sync::{Arc, Mutex};
 
 use fluent_auth_proxy::settings::{Settings, Sources};
 use fluent_sandbox::Sandbox;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use rustls::ServerConfig;
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
 
 use super::support::{Proxy, environment, fluent, logged, nobody, sandbox};
 use super::tls::{Authority, secure, server};
@@ -34,14 +36,36 @@ impl Way {
         authorization: Option<&'static str>,
         refusal: Option<u16>,
     ) -> Self {
+        Self::listen(to, authorization, refusal, None).await
+    }
+
+    /// As [`Way::start`], but is spoken to over TLS.
+    async fn start_secure(to: SocketAddr, authorization: &'static str, tls: Arc<ServerConfig>) -> Self {
+        Self::listen(to, Some(authorization), None, Some(tls.into())).await
+    }
+
+    async fn listen(
+        to: SocketAddr,
+        authorization: Option<&'static str>,
+        refusal: Option<u16>,
+        tls: Option<TlsAcceptor>,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let asked = Arc::new(Mutex::new(Vec::new()));
         let seen = Arc::clone(&asked);
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let seen = Arc::clone(&seen);
-                tokio::spawn(async move { serve(stream, to, authorization, refusal, &seen).await });
+                let (seen, tls) = (Arc::clone(&seen), tls.clone());
+                tokio::spawn(async move {
+                    match tls {
+                        None => serve(stream, to, authorization, refusal, &seen).await,
+                        Some(tls) => {
+                            let stream = tls.accept(stream).await.ok()?;
+                            serve(stream, to, authorization, refusal, &seen).await
+                        }
+                    }
+                });
             }
         });
         Self { address, asked, task }
@@ -61,7 +85,7 @@ impl Drop for Way {
 }
 
 async fn serve(
-    stream: TcpStream,
+    stream: impl AsyncRead + AsyncWrite + Unpin,
     to: SocketAddr,
     authorization: Option<&str>,
     refusal: Option<u16>,
@@ -159,6 +183,29 @@ async fn both_legs_go_through_the_proxy_of_the_settings_with_its_password() {
     );
     assert!(!logged().contains(BASIC.trim_start_matches("Basic ")));
     proxy.stop().await;
+}
+
+#[tokio::test]
+async fn the_way_to_the_proxy_may_be_tls_whose_certificate_is_judged_like_any() {
+    let (authority, sandbox) = far_away().await;
+    let named = |name: &str| server(&authority.issue(name, |_| {}), None, &[]);
+    let ask = async |tls: Arc<ServerConfig>| {
+        let way = Way::start_secure(sandbox.address(), BASIC, tls).await;
+        let port = way.address.port();
+        let proxy = format!("proxy = \"https://user:{PROXY_PASSWORD}@localhost:{port}\"");
+        let settings = settings(FAR_AWAY, &trusting(&authority, &proxy), &[]);
+        let proxy = Proxy::from_settings(&settings).await;
+        let answer = proxy.client().graphql(ME).await;
+        proxy.stop().await;
+        (answer, way.tunnels())
+    };
+    let (answer, tunnels) = ask(named("localhost")).await;
+    answer.assert_good();
+    assert_eq!(tunnels, ["CONNECT fluent.example:443 HTTP/1.1"; 2]);
+    // Who is not the proxy that was named sees no password.
+    let (answer, tunnels) = ask(named("other.example")).await;
+    answer.assert_refused(503, "TOKEN_UNAVAILABLE");
+    assert!(tunnels.is_empty());
 }
 
 #[tokio::test]

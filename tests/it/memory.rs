@@ -33,7 +33,7 @@ fn say(process: &Process, bytes: String) -> JoinHandle<()> {
     tokio::spawn(async move {
         let mut stream = TcpStream::connect(address).await.unwrap();
         let _ = stream.write_all(bytes.as_bytes()).await;
-        std::future::pending().await
+        std::future::pending::<()>().await;
     })
 }
 

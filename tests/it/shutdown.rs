@@ -117,9 +117,9 @@ async fn assert_nothing_begun_is_lost(settings: &[&str], delay: Duration) {
     let mut lost = Vec::new();
     let mut answered = 0;
     for caller in callers {
-        let last = soon(caller).await.unwrap();
-        answered += last.answered;
-        lost.extend(last.lost);
+        let caller = soon(caller).await.unwrap();
+        answered += caller.answered;
+        lost.extend(caller.lost);
     }
     assert_eq!(process.end().await.code(), Some(0));
     let took = since.elapsed();
