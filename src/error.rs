@@ -13,10 +13,11 @@ use axum::body::Body;
 use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use serde_json::json;
+use tracing::Level;
 
 use crate::guard::Rejection;
 use crate::places::NoPlace;
-use crate::telemetry::caller_gone;
+use crate::telemetry::{CALLER_GONE, Failure, INTERNAL, caller_gone};
 use crate::token::TokenError;
 use crate::unreachable::Unreachable;
 use crate::upstream::UpstreamError;
@@ -58,6 +59,9 @@ pub enum ProxyError {
     /// There is no answer from upstream.
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
+    /// The answer did not come to its end, after its head had gone to the caller.
+    #[error("the answer was cut, as its end did not come from upstream")]
+    Cut,
     /// A bug.
     #[error("a bug in the proxy")]
     Internal,
@@ -85,6 +89,15 @@ impl Fault {
             Self::Proxy => "proxy",
             Self::Identity => "identity",
             Self::Upstream => "upstream",
+        }
+    }
+
+    /// How loudly the log tells of it: what an operator must act on is louder than what a caller did wrong.
+    fn level(self) -> Level {
+        match self {
+            Self::Client => Level::INFO,
+            Self::Identity | Self::Upstream => Level::WARN,
+            Self::Proxy => Level::ERROR,
         }
     }
 }
@@ -158,7 +171,7 @@ impl ProxyError {
             Self::CallerGone => Row {
                 fault: Fault::Client,
                 status: caller_gone(),
-                code: "CALLER_GONE",
+                code: CALLER_GONE,
                 proxy_status: "http_request_error",
                 message: "The caller left.",
             },
@@ -184,10 +197,17 @@ impl ProxyError {
                 message: "The proxy cannot get a token from Fluent at the moment.",
             },
             Self::Upstream(error) => upstream(error),
+            Self::Cut => Row {
+                fault: Fault::Upstream,
+                status: StatusCode::BAD_GATEWAY,
+                code: "UPSTREAM_INTERRUPTED",
+                proxy_status: "http_response_incomplete",
+                message: "The answer of Fluent did not come to its end.",
+            },
             Self::Internal => Row {
                 fault: Fault::Proxy,
                 status: StatusCode::INTERNAL_SERVER_ERROR,
-                code: "INTERNAL",
+                code: INTERNAL,
                 proxy_status: "proxy_internal_error",
                 message: "The proxy failed on this request; this is a bug.",
             },
@@ -210,6 +230,7 @@ impl ProxyError {
             | Self::BodyStalled
             | Self::CallerGone
             | Self::Upstream(_)
+            | Self::Cut
             | Self::Internal => None,
         }
     }
@@ -257,6 +278,18 @@ impl ProxyError {
             cause = error.source();
         }
         text
+    }
+}
+
+impl From<&ProxyError> for Failure {
+    fn from(error: &ProxyError) -> Self {
+        let row = error.row();
+        Self {
+            code: row.code,
+            fault: row.fault.as_str(),
+            level: row.fault.level(),
+            detail: error.chain(),
+        }
     }
 }
 
@@ -346,6 +379,12 @@ fn upstream(error: &UpstreamError) -> Row {
                 }
             },
             "The proxy cannot connect to Fluent.",
+        ),
+        UpstreamError::Nonsense(_) => row(
+            StatusCode::BAD_GATEWAY,
+            "UPSTREAM_INTERRUPTED",
+            "http_protocol_error",
+            "What Fluent answered is no HTTP; whether the request took effect is not known.",
         ),
         UpstreamError::Interrupted(_) | UpstreamError::Request(_) => row(
             StatusCode::BAD_GATEWAY,

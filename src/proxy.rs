@@ -13,7 +13,6 @@ use http::header::CONTENT_TYPE;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, request};
 use hyper::body::Incoming;
-use tracing::Level;
 use url::Url;
 
 use crate::authorize::Authorize;
@@ -207,12 +206,7 @@ impl Proxy {
                 Ending::Complete => exchange.end(bytes),
                 Ending::CallerGone => exchange.caller_gone(bytes),
                 Ending::Cut => {
-                    exchange.failure = Some(Failure {
-                        code: "UPSTREAM_INTERRUPTED",
-                        fault: Fault::Upstream.as_str(),
-                        level: level(Fault::Upstream),
-                        detail: "the answer was cut, as its end did not come from upstream".to_owned(),
-                    });
+                    exchange.failure = Some(Failure::from(&ProxyError::Cut));
                     exchange.end(bytes);
                 }
             }
@@ -231,23 +225,9 @@ fn refuse(error: &ProxyError, accept: Accept, mut exchange: Exchange) -> Respons
     let answer = error.answer(accept, &exchange.request_id);
     exchange.status = answer.status();
     exchange.rejected = error.fault() == Fault::Client && !matches!(error, ProxyError::CallerGone);
-    exchange.failure = Some(Failure {
-        code: error.code(),
-        fault: error.fault().as_str(),
-        level: level(error.fault()),
-        detail: error.chain(),
-    });
+    exchange.failure = Some(Failure::from(error));
     exchange.end(0);
     answer
-}
-
-/// How loudly the log tells of a fault: what an operator must act on is louder than what a caller did wrong.
-fn level(fault: Fault) -> Level {
-    match fault {
-        Fault::Client => Level::INFO,
-        Fault::Identity | Fault::Upstream => Level::WARN,
-        Fault::Proxy => Level::ERROR,
-    }
 }
 
 fn new_request_id() -> HeaderValue {

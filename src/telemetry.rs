@@ -19,6 +19,11 @@ use crate::name::Name;
 /// The longest path that is logged whole.
 const PATH_LIMIT: usize = 256;
 
+/// The code of a caller who left, in logs and metrics only.
+pub const CALLER_GONE: &str = "CALLER_GONE";
+/// The code of a bug.
+pub const INTERNAL: &str = "INTERNAL";
+
 /// How logs are written.
 #[derive(Clone, Debug)]
 pub struct LogConfig {
@@ -164,7 +169,7 @@ impl Exchange {
     fn tell_caller_gone(&mut self, bytes: u64) {
         self.status = caller_gone();
         self.failure = Some(Failure {
-            code: "CALLER_GONE",
+            code: CALLER_GONE,
             fault: "client",
             level: Level::INFO,
             detail: "the caller left before its answer had ended".to_owned(),
@@ -176,7 +181,7 @@ impl Exchange {
     fn tell_bug(&mut self) {
         self.status = StatusCode::INTERNAL_SERVER_ERROR;
         self.failure = Some(Failure {
-            code: "INTERNAL",
+            code: INTERNAL,
             fault: "proxy",
             level: Level::ERROR,
             detail: "a bug in the proxy".to_owned(),

@@ -114,9 +114,12 @@ pub enum UpstreamError {
     /// No connection: nothing was sent.
     #[error("no connection to upstream ({0})")]
     Unreachable(Unreachable, #[source] legacy::Error),
-    /// The connection died before an answer, or what came was no HTTP.
+    /// The connection died before an answer.
     #[error("the connection to upstream died before an answer")]
     Interrupted(#[source] legacy::Error),
+    /// What came in the place of an answer was no HTTP.
+    #[error("upstream answered with what is no HTTP; look at the URL, and at what stands on the way")]
+    Nonsense(#[source] legacy::Error),
     /// The request's own body failed, so the request was given up.
     #[error("the request was given up")]
     Request(#[source] legacy::Error),
@@ -135,6 +138,7 @@ impl From<legacy::Error> for UpstreamError {
         }
         match find::<hyper::Error>(&error) {
             Some(cause) if cause.is_user() => Self::Request(error),
+            Some(cause) if cause.is_parse() => Self::Nonsense(error),
             _ => Self::Interrupted(error),
         }
     }

@@ -2,7 +2,7 @@
 
 use fluent_sandbox::{Fault, Injection, Place, Times, When};
 
-use super::support::{Answer, BlackHole, Process, Raw, fluent, sandbox, soon, start, start_raw};
+use super::support::{Answer, BlackHole, Process, Raw, fluent, logged, sandbox, soon, start, start_raw};
 
 const ME: &str = "{ me { id } }";
 const UPDATE: &str = r#"mutation { updateOrder(input: { id: "1", ref: "R-1", status: "BOOKED" }) { id } }"#;
@@ -119,7 +119,10 @@ async fn what_is_no_http_is_an_interruption() {
         there.head().await;
         there.send(garbage).await;
         let answer = caller.answer().await;
-        assert_failed(&answer, 502, "UPSTREAM_INTERRUPTED", "connection_terminated");
+        assert_failed(&answer, 502, "UPSTREAM_INTERRUPTED", "http_protocol_error");
+        let id = answer.headers["x-request-id"].to_str().unwrap();
+        let says = |line: &str| line.contains(id) && line.contains("answered with what is no HTTP");
+        assert!(logged().lines().any(says));
     }
 }
 
