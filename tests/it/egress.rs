@@ -312,6 +312,21 @@ async fn a_refusal_of_the_proxy_says_what_to_do() {
 }
 
 #[tokio::test]
+async fn a_password_that_the_proxy_wants_and_does_not_get_is_named_on_the_way_to_the_token_too() {
+    let (authority, sandbox) = far_away().await;
+    let way = Way::start(sandbox.address(), Some(BASIC), None).await;
+    let toml = trusting(&authority, &format!("proxy = 'http://{}'", way.address));
+    let proxy = Proxy::from_settings(&settings(FAR_AWAY, &toml, &[])).await;
+    let answer = proxy.client().graphql(ME).await;
+    answer.assert_refused(503, "TOKEN_UNAVAILABLE");
+    let advice = "wants a username and password; write them into the URL of upstream.proxy";
+    let says = |line: &str| line.contains("no connection to the token endpoint") && line.contains(advice);
+    assert!(logged().lines().any(says));
+    assert_eq!(sandbox.seen().counts().connections, 0);
+    proxy.stop().await;
+}
+
+#[tokio::test]
 async fn a_proxy_that_is_not_there_is_named_as_the_cause() {
     let (authority, sandbox) = far_away().await;
     let (_held, address) = nobody();

@@ -11,6 +11,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use super::support::{Frozen, Proxy, Raw, fluent, full, soon, start, start_raw, streamed};
 
 const PATHS: &str = "[listen]\npaths = [\"/graphql\", \"/api/v4.1/*\"]\n";
+/// A pause that a limit of 3 s bears, with what settling takes.
+const JUST_UNDER_3_S: Duration = Duration::from_millis(2_900);
 /// The largest head, in bytes.
 const HEAD_LIMIT: usize = 64 * 1024;
 const GET: &str = "GET /api/v4.1/echo HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -141,6 +143,46 @@ async fn a_caller_who_pauses_within_a_body_is_told() {
     let seen = sandbox.seen().api_requests();
     assert!(seen.iter().all(|request| !request.body.whole));
     assert_eq!(caller.rest().await, b"");
+}
+
+#[tokio::test]
+async fn a_body_may_take_for_ever_if_no_pause_is_too_long() {
+    let settings = format!("{PATHS}body_timeout = \"3s\"");
+    let (mut frozen, _sandbox, proxy) = Frozen::start(fluent(), &settings).await;
+    let mut caller = connect(&proxy).await;
+    caller.send(format!("{POST}Content-Length: 9\r\n\r\n")).await;
+    for _ in 0..9 {
+        frozen.settle().await;
+        frozen.advance(JUST_UNDER_3_S).await;
+        frozen.settle().await;
+        caller.send("x").await;
+    }
+    assert_eq!(caller.answer().await.json()["length"], 9);
+    frozen.end(proxy).await;
+}
+
+#[tokio::test]
+async fn an_answer_may_be_read_for_ever_if_no_pause_is_too_long() {
+    const BYTES: usize = 64 << 20;
+    let settings = format!("{PATHS}write_timeout = \"3s\"");
+    let (mut frozen, _sandbox, proxy) = Frozen::start(fluent(), &settings).await;
+    let mut caller = connect(&proxy).await;
+    caller
+        .send(format!(
+            "GET /api/v4.1/download?bytes={BYTES} HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        ))
+        .await;
+    assert_eq!(caller.head().await.status(), 200);
+    for _ in 0..4 {
+        frozen.settle().await;
+        frozen.advance(JUST_UNDER_3_S).await;
+        // More than the buffers on the way, so that the proxy can write again.
+        caller.take(BYTES / 8).await;
+    }
+    caller.take(BYTES / 2).await;
+    caller.send(GET).await;
+    assert_eq!(caller.answer().await.status, 200);
+    frozen.end(proxy).await;
 }
 
 #[tokio::test]

@@ -1,8 +1,12 @@
 //! What goes wrong between the proxy and Fluent, and that it goes no further.
 
+use std::time::Duration;
+
 use fluent_sandbox::{Fault, Injection, Place, Times, When};
 
-use super::support::{Answer, BlackHole, Process, Raw, fluent, logged, sandbox, soon, start, start_raw};
+use super::support::{
+    Answer, BlackHole, Frozen, Process, Raw, RawUpstream, fluent, logged, sandbox, soon, start, start_raw,
+};
 
 const ME: &str = "{ me { id } }";
 const UPDATE: &str = r#"mutation { updateOrder(input: { id: "1", ref: "R-1", status: "BOOKED" }) { id } }"#;
@@ -103,6 +107,31 @@ async fn an_answer_that_pauses_too_long_is_cut() {
     assert_eq!(caller.chunk().await, b"ok");
     assert_eq!(caller.rest().await, b"");
     assert_eq!(there.rest().await, b"", "upstream is hung up on, too");
+}
+
+#[tokio::test]
+async fn an_answer_may_take_for_ever_if_no_pause_is_too_long() {
+    let mut frozen = Frozen::now();
+    let (sandbox, upstream) = (sandbox(fluent()).await, RawUpstream::bind().await);
+    let toml = format!(
+        "upstream.read_timeout = \"3s\"\nupstream.response_timeout = \"3s\"\nfluent.token.path = \"{}/oauth/token\"",
+        sandbox.url()
+    );
+    let proxy = frozen.proxy(&upstream.url(), &toml);
+    let mut caller = Raw::connect(proxy.address()).await;
+    caller.send(GET).await;
+    let mut there = upstream.accept().await;
+    there.head().await;
+    let just_under = Duration::from_millis(2_900);
+    let parts = ["HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n"].into_iter();
+    for part in parts.chain(["x"; 9]) {
+        frozen.settle().await;
+        frozen.advance(just_under).await;
+        frozen.settle().await;
+        there.send(part).await;
+    }
+    assert_eq!(caller.answer().await.body, "xxxxxxxxx");
+    frozen.end(proxy).await;
 }
 
 #[tokio::test]
