@@ -11,7 +11,8 @@
 //! 6. **Rejected** by a 401: a token goes only if it is the one held, so any number of simultaneous 401s
 //!    costs one login. A budget of 3 logins, refilled by one each 10 s (each lifetime where that is shorter),
 //!    bounds what a 401 that no token cures may cost; spent, the token stays. A login that gives the same
-//!    token again puts it back, and nothing is to be replayed.
+//!    token again puts it back, and nothing is to be replayed. While no login may be sent (rule 5), the token
+//!    stays too: who met the 401 gets the stored failure, and whom the token still serves keeps it.
 //! 7. Life counts from before the request was sent; the margin before its end is at most a fifth of it, and
 //!    it is 1 s long at least. **The same token again with no more time left**, as Spring servers give it, is
 //!    served until it dies and not asked for before. Servers tell whole seconds, so the rest of a second is

@@ -355,6 +355,9 @@ impl Slot {
                 let newer = Ok(replacement(held.token.clone(), token));
                 return Rejection::Replacing(Box::pin(std::future::ready(newer)));
             }
+            if let Err(kept) = self.ledger().check(now, &self.credentials) {
+                return Rejection::Replacing(Box::pin(std::future::ready(Err(kept))));
+            }
             if !book.budget.spend(now, held.lifetime.min(REFILL)) {
                 return Rejection::Kept;
             }

@@ -151,3 +151,28 @@ async fn rule_6_a_renewal_under_way_serves_a_rejection_too() {
     assert!(matches!(replaced(rejection).await, Ok(Replacement::New(_))));
     assert_eq!(endpoint.asked(), 2);
 }
+
+#[tokio::test(start_paused = true)]
+async fn rule_6_a_401_while_no_login_may_be_sent_drops_no_token_that_serves_others() {
+    let endpoint = Endpoint::open(|n| {
+        if n == 2 {
+            Err(REFUSED)
+        } else {
+            token(&format!("T{n}"), 3600)
+        }
+    });
+    let (_cache, source, _) = cache(&endpoint);
+    let held = source.obtain().await.unwrap();
+    advance(AGEING).await;
+    source.ready().unwrap();
+    settle().await;
+    for _ in 0..10 {
+        let refused = replaced(source.reject(&held)).await.unwrap_err();
+        assert!(matches!(refused, TokenError::Refused { .. }));
+    }
+    assert!(source.ready().unwrap().same_text(&held));
+    assert_eq!(endpoint.asked(), 2);
+    assert!(source.retry());
+    let cured = replaced(source.reject(&held)).await.unwrap();
+    assert!(matches!(cured, Replacement::New(token) if bearer(&token) == "Bearer T3"));
+}
