@@ -34,6 +34,9 @@ pub use listener::{BindError, Listener};
 
 /// The largest head of a request, and of its buffer; more is answered with 431.
 const HEAD_LIMIT: usize = 64 * 1024;
+/// What one request over HTTP/2 may hold each way: the library's own 1 MiB and 400 KiB would let a caller make
+/// the process keep far more of a request than over HTTP/1.1.
+const STREAM_LIMIT: u32 = 64 * 1024;
 /// The pause after `accept` failed for want of resources.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -173,6 +176,8 @@ async fn serve_connection<H, F, B>(
     builder
         .http2()
         .timer(TokioTimer::new())
+        .initial_stream_window_size(STREAM_LIMIT)
+        .max_send_buf_size(STREAM_LIMIT as usize)
         .max_header_list_size(u32::try_from(HEAD_LIMIT).unwrap_or(u32::MAX));
     let connection = builder.serve_connection(io, service);
     if let Err(error) = watcher.watch(connection).await {

@@ -1,11 +1,15 @@
 //! Memory with every limit reached at once: no more than the settings say.
 
 use fluent_sandbox::{Fault, Injection, Place, Times, When};
+use http::Version;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
+use tokio_util::task::AbortOnDropHandle;
 
-use super::support::{Process, Raw, fluent, sandbox, soon};
+use super::support::{Process, Raw, fluent, full, sandbox, soon};
 
 const KIB: usize = 1024;
 /// The largest head, and what the server holds of it in one buffer.
@@ -17,7 +21,7 @@ const FIXED: usize = 8 * 1024 * KIB;
 
 /// Uploads that Fluent has taken and not answered, and downloads that nobody reads.
 const IN_FLIGHT: [usize; 2] = [8, 8];
-const QUEUE: usize = 16;
+const QUEUE: usize = 32;
 const HALF_HEADS: usize = 32;
 /// One more, to ask whether all the others are in the way.
 const CONNECTIONS: usize = IN_FLIGHT[0] + IN_FLIGHT[1] + QUEUE + HALF_HEADS + 1;
@@ -40,6 +44,22 @@ fn say(process: &Process, bytes: String) -> JoinHandle<()> {
 fn upload(length: usize, body: usize) -> String {
     let head = "POST /api/v4.1/upload HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
     format!("{head}Content-Length: {length}\r\n\r\n{}", "x".repeat(body))
+}
+
+/// Sends a request over a connection of HTTP/2 of its own, with a body as long as anybody takes it, and stays;
+/// nothing of an answer is read but its head.
+fn multiplexed(process: &Process, request: http::request::Builder, body: usize) -> JoinHandle<()> {
+    let address = process.address();
+    tokio::spawn(async move {
+        let stream = TcpStream::connect(address).await.unwrap();
+        let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
+        let (mut sender, connection) = handshake.unwrap();
+        let connection = tokio::spawn(connection);
+        let _ended = AbortOnDropHandle::new(connection);
+        let answer = sender.send_request(request.body(full(vec![b'x'; body])).unwrap());
+        let _answer = answer.await.unwrap();
+        std::future::pending::<()>().await;
+    })
 }
 
 /// Waits until a gauge of the metrics has this value.
@@ -95,6 +115,17 @@ async fn serve(url: &str) -> Process {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_stays_within_its_bound_with_every_limit_reached_at_once() {
+    assert_bounded(Version::HTTP_11).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_stays_within_the_same_bound_over_http_2() {
+    assert_bounded(Version::HTTP_2).await;
+}
+
+/// Downloads and those who queue come over this version.
+#[expect(clippy::print_stdout, reason = "the figure is worth reading")]
+async fn assert_bounded(version: Version) {
     let sandbox = sandbox(fluent()).await;
     let process = serve(&sandbox.url()).await;
     // Warm: each way was gone once.
@@ -121,16 +152,22 @@ async fn it_stays_within_its_bound_with_every_limit_reached_at_once() {
         .collect();
     let taken = asked.api_bodies + uploads as u64;
     soon(sandbox.seen().wait_for(|counts| counts.api_bodies == taken)).await;
-    let mut unread = Vec::new();
-    for _ in 0..downloads {
-        let mut caller = Raw::connect(process.address()).await;
-        caller
-            .send("GET /api/v4.1/download?bytes=1000000000 HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            .await;
-        assert_eq!(caller.head().await.status(), 200);
-        unread.push(caller);
+    let in_flight = asked.api_requests + (uploads + downloads) as u64;
+    if version == Version::HTTP_2 {
+        let download = || http::Request::get("http://localhost/api/v4.1/download?bytes=1000000000");
+        load.extend((0..downloads).map(|_| multiplexed(&process, download(), 0)));
+        soon(sandbox.seen().wait_for(|counts| counts.api_requests == in_flight)).await;
+        let upload = || {
+            let request = http::Request::post("http://localhost/api/v4.1/upload");
+            request.header("content-type", "application/json")
+        };
+        load.extend((0..QUEUE).map(|_| multiplexed(&process, upload(), 8 << 20)));
+    } else {
+        let download = "GET /api/v4.1/download?bytes=1000000000 HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        load.extend((0..downloads).map(|_| say(&process, download.to_owned())));
+        soon(sandbox.seen().wait_for(|counts| counts.api_requests == in_flight)).await;
+        load.extend((0..QUEUE).map(|_| say(&process, upload(8 << 20, 8 << 20))));
     }
-    load.extend((0..QUEUE).map(|_| say(&process, upload(8 << 20, 8 << 20))));
     gauge(&process, "requests_in_flight", uploads + downloads + QUEUE).await;
     let half = format!(
         "GET /api/v4.1/echo HTTP/1.1\r\nX-Long: {}",
@@ -148,12 +185,12 @@ async fn it_stays_within_its_bound_with_every_limit_reached_at_once() {
     // Each connection holds what it reads, what it parses and what it writes; each request two buffers upstream.
     let bound = CONNECTIONS * 3 * HEAD + (uploads + downloads) * 2 * LEG + REPLAY_MEMORY + FIXED;
     let bound = bound as u64 / 1024;
-    println!("memory grew by {grown} KiB; its bound is {bound} KiB");
+    println!("{version:?}: memory grew by {grown} KiB; its bound is {bound} KiB");
     assert!(grown <= bound, "memory grew by {grown} KiB, over {bound} KiB");
 
     // Nothing of it is left behind.
     load.iter().for_each(JoinHandle::abort);
-    drop((unread, last));
+    drop(last);
     sandbox.faults().clear_one(hang);
     gauge(&process, "requests_in_flight", 0).await;
     let after = process.client().post("/api/v4.1/upload", "x").await;
