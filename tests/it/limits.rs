@@ -102,6 +102,23 @@ async fn a_head_has_its_size_and_no_more() {
 }
 
 #[tokio::test]
+async fn a_head_has_its_size_over_http_2_too() {
+    let (sandbox, proxy) = start(PATHS).await;
+    let stream = tokio::net::TcpStream::connect(proxy.address()).await.unwrap();
+    let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
+    let (mut sender, connection) = handshake.unwrap();
+    tokio::spawn(connection);
+    // HTTP/2 counts 32 bytes more for each field.
+    for (long, status) in [(HEAD_LIMIT - 1024, 200), (HEAD_LIMIT, 431), (100, 200)] {
+        let request = http::Request::get("http://localhost/api/v4.1/echo");
+        let request = request.header("x-long", "x".repeat(long)).body(full("")).unwrap();
+        let answer = soon(sender.send_request(request)).await.unwrap();
+        assert_eq!(answer.status(), status, "{long}");
+    }
+    assert_eq!(sandbox.seen().counts().api_requests, 2);
+}
+
+#[tokio::test]
 async fn a_head_has_so_many_headers_and_no_more() {
     // Fluent's own limit is for Fluent to tell.
     let (_sandbox, upstream, proxy) = start_raw(PATHS).await;
