@@ -10,6 +10,7 @@ use fluent_sandbox::{Config, Fault, Place, Sandbox, Times};
 use http_body_util::BodyExt;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustix::process::Signal;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -204,6 +205,21 @@ async fn the_deadline_cuts_what_is_left() {
     process.signal();
     assert_eq!(caller.rest().await, b"");
     assert!(process.end().await.success());
+}
+
+#[tokio::test]
+async fn an_interrupt_ends_it_as_sigterm_does() {
+    let sandbox = sandbox(fluent()).await;
+    let mut process = serve(&sandbox, &[]).await;
+    let hang = sandbox.faults().inject(Place::Api, Times::Once, Fault::Hang);
+    let mut caller = Raw::connect(process.address()).await;
+    caller.send(query("slow")).await;
+    sandbox.seen().wait_for(|counts| counts.faults == 1).await;
+    process.signal_with(Signal::INT);
+    process.line_with("shutting down").await;
+    sandbox.faults().clear_one(hang);
+    caller.answer().await.assert_good();
+    assert_eq!(process.end().await.code(), Some(0));
 }
 
 #[tokio::test]

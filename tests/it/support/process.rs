@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::process::Stdio;
 
+use rustix::process::Signal;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
@@ -104,8 +105,13 @@ impl Process {
 
     /// Sends SIGTERM.
     pub(crate) fn signal(&self) {
+        self.signal_with(Signal::TERM);
+    }
+
+    /// Sends this signal.
+    pub(crate) fn signal_with(&self, signal: Signal) {
         let pid = rustix::process::Pid::from_raw(i32::try_from(self.id()).unwrap()).unwrap();
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        rustix::process::kill_process(pid, signal).unwrap();
     }
 
     /// Waits for the end.
