@@ -128,7 +128,7 @@ pub fn run() -> ExitCode {
         } => print(settings::DEFAULT),
         // The only store there is keeps no refusals, so there is nothing to force.
         Command::Check { login, force: _ } => {
-            with_settings(cli.options, |loaded| check(&loaded.settings, login.as_ref()))
+            with_settings(cli.options, |loaded| check(&loaded, login.as_ref()))
         }
         Command::Health { live } => health(cli.options, if live { "/livez" } else { "/readyz" }),
         Command::Completions { shell } => print_bytes(&manual::completions(shell, Cli::command())),
@@ -164,8 +164,9 @@ fn refuse(problems: &Problems) -> ExitCode {
     ExitCode::from(BAD_SETTINGS)
 }
 
-fn check(settings: &Settings, whom: Option<&check::Whom>) -> ExitCode {
-    let checked = check::settings(settings).and_then(|good| {
+fn check(loaded: &Loaded, whom: Option<&check::Whom>) -> ExitCode {
+    let settings = &loaded.settings;
+    let checked = check::settings(loaded).and_then(|good| {
         print(&good);
         let Some(whom) = whom else { return Ok(()) };
         let attempt = check::Attempt::of(settings, whom)?;

@@ -1,6 +1,7 @@
 //! Settings: sources → raw → settled, with all problems told at once.
 //!
-//! 1. Later wins: built-in `config/default.toml`, the file, the environment, `--set`.
+//! 1. Later wins: built-in `config/default.toml`, a profile of Fluent's command-line tool, the file, the environment,
+//!    `--set`.
 //! 2. Text stays text: a password `007` or one with a space at its end arrives as it was written.
 //! 3. A setting stands in two places: key and kind in `raw`, default and description in `config/default.toml`.
 //!    Known keys, the schema and what counts as a secret follow from them.

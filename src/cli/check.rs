@@ -18,7 +18,7 @@ use crate::app::{self, StartError};
 use crate::error::ProxyError;
 use crate::name::{InvalidName, Name};
 use crate::proxy::Route;
-use crate::settings::{Instance, Settings};
+use crate::settings::{Instance, Loaded, Settings, Source};
 use crate::token::GrantError;
 use crate::token::grant::{Grants, Login};
 use crate::token::{AccessToken, Trouble, UnusableToken};
@@ -72,13 +72,19 @@ pub(super) enum Failed {
     Unavailable(String),
 }
 
-/// Rule 1; gives the sentence that says so.
-pub(super) fn settings(settings: &Settings) -> Result<String, Failed> {
+/// Rule 1; gives the sentence that says so, and what comes from a profile.
+pub(super) fn settings(loaded: &Loaded) -> Result<String, Failed> {
+    let settings = &loaded.settings;
     app::legs::<Body>(settings).map_err(unusable)?;
     for (name, instance) in &settings.instances {
         route(name, instance)?;
     }
-    Ok(format!("The settings are good; they name {}.\n", known(settings)))
+    let from_profiles = loaded.provenance.rows().iter().filter_map(|row| {
+        let source = row.source.as_ref()?;
+        matches!(source, Source::Profile { .. }).then(|| format!("{} comes from {source}.\n", row.key))
+    });
+    let good = format!("The settings are good; they name {}.\n", known(settings));
+    Ok(std::iter::once(good).chain(from_profiles).collect())
 }
 
 /// One login that is about to be tried.

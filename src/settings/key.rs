@@ -37,6 +37,12 @@ impl Key {
         self.0.iter().map(String::as_str)
     }
 
+    /// The table that the key stands in.
+    pub(super) fn parent(&self) -> Self {
+        let parents = self.0.split_last().map(|(_, parents)| parents.to_vec());
+        Self(parents.unwrap_or_default())
+    }
+
     /// The key as one of another instance: of `fluent.url` and `instances.eu`, `instances.eu.url`.
     pub(super) fn moved(&self, instance: &Self) -> Option<Self> {
         let (root, rest) = self.0.split_first()?;

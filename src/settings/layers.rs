@@ -1,6 +1,6 @@
 //! The layers: what was given where, and what of it is in force.
 //!
-//! 1. Later wins: `config/default.toml`, the file, the environment, the command line.
+//! 1. Later wins: `config/default.toml`, a profile, the file, the environment, the command line.
 //! 2. `x` and `x_file` are one setting: a later layer replaces both, and both in one layer are a problem. So are
 //!    two variables for one key.
 //! 3. A named instance has the defaults of `[fluent]`, not what was set there.
@@ -9,8 +9,10 @@
 
 mod environment;
 mod file;
+mod profile;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use config::{Map, Value, ValueKind};
 
@@ -36,6 +38,8 @@ pub(super) struct Gathered {
     pub(super) problems: Vec<Problem>,
     /// The variables that tell of proxies on the way out, by their names.
     pub(super) proxies: BTreeMap<String, Given>,
+    /// The files of profiles.
+    pub(super) secret_files: Vec<PathBuf>,
     /// A source could not be read to its end: what is missing may stand there.
     pub(super) incomplete: bool,
 }
@@ -62,6 +66,7 @@ impl Gathered {
         for assignment in &sources.set {
             gathered.assign(catalogue, assignment);
         }
+        profile::read(&mut gathered, catalogue, &sources.environment);
         gathered.default_instances();
         gathered.twins(catalogue);
         gathered
@@ -173,6 +178,7 @@ impl Gathered {
     pub(super) fn merge(&self) -> Result<Merged, config::ConfigError> {
         let layers = [
             Layer::Default,
+            Layer::Profile,
             Layer::File,
             Layer::Environment,
             Layer::CommandLine,

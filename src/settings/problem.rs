@@ -14,6 +14,13 @@ use std::path::PathBuf;
 pub enum Source {
     /// `config/default.toml`, built into the program.
     Default,
+    /// A file of a profile of Fluent's command-line tool.
+    Profile {
+        /// Its path.
+        path: PathBuf,
+        /// The field in it.
+        field: &'static str,
+    },
     /// The settings file.
     File {
         /// Its path, as it was named.
@@ -35,6 +42,7 @@ pub enum Source {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Layer {
     Default,
+    Profile,
     File,
     Environment,
     CommandLine,
@@ -44,6 +52,7 @@ impl Source {
     pub(super) fn layer(&self) -> Layer {
         match self {
             Self::Default => Layer::Default,
+            Self::Profile { .. } => Layer::Profile,
             Self::File { .. } => Layer::File,
             Self::Variable(_) => Layer::Environment,
             Self::CommandLine => Layer::CommandLine,
@@ -54,6 +63,7 @@ impl Source {
         match self {
             Self::File { line, column, .. } => (Layer::File, *line, *column, ""),
             Self::Variable(name) => (Layer::Environment, 0, 0, name),
+            Self::Profile { path, .. } => (Layer::Profile, 0, 0, path.to_str().unwrap_or_default()),
             Self::Default | Self::CommandLine => (self.layer(), 0, 0, ""),
         }
     }
@@ -63,6 +73,7 @@ impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
+            Self::Profile { path, field } => write!(f, "{} ({field})", path.display()),
             Self::File {
                 path, line, column, ..
             } => write!(f, "{}:{line}:{column}", path.display()),

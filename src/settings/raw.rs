@@ -124,7 +124,7 @@ pub(super) struct Instance {
     pub(super) token_key: Field<FieldPath>,
     pub(super) account: Field<Account>,
     pub(super) danger_allow_http: Field<Switch>,
-    profile: Field<Text>,
+    pub(super) profile: Field<Text>,
     pub(super) token: Token,
     #[schemars(with = "BTreeMap<NamePattern, User>")]
     pub(super) users: BTreeMap<String, User>,

@@ -169,6 +169,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("x");
         std::fs::write(&file, "x").unwrap();
+        let profile = folder.path().join("sandbox");
+        std::fs::create_dir(&profile).unwrap();
+        std::fs::write(profile.join("profile.json"), "{}").unwrap();
         for (general, example) in documented().into_iter().filter(|(_, known)| !known.set) {
             let key = general
                 .replace("users.*", "users.ops")
@@ -202,7 +205,8 @@ mod tests {
             std::fs::write(&path, text).unwrap();
             let sources = Sources {
                 file: Some(path),
-                ..Sources::default()
+                environment: vec![("FLUENT_PROFILE_DIR".into(), folder.path().into())],
+                set: Vec::new(),
             };
             match Settings::load(&sources) {
                 Ok(_) => {}

@@ -82,7 +82,7 @@ impl Settler {
             proxies: gathered.proxies,
             refused: BTreeSet::new(),
             shown: BTreeMap::new(),
-            secret_files: Vec::new(),
+            secret_files: gathered.secret_files,
             problems: gathered.problems,
         }
     }

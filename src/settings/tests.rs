@@ -1,6 +1,7 @@
 //! Laws of loading, from sources to settled settings or problems.
 
 mod problems;
+mod profile;
 mod refusals;
 mod text;
 

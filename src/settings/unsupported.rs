@@ -16,7 +16,6 @@ enum Extent {
 }
 
 const UNSUPPORTED: &[(&str, Extent)] = &[
-    ("fluent.profile", Extent::All),
     ("fluent.token.refresh", Extent::All),
     (
         "listen.address",

@@ -50,6 +50,7 @@ rows! {
     "fluent.grant_type" => fluent::grant_type;
     "fluent.password" => fluent::password;
     "fluent.password_file" => fluent::password_file;
+    "fluent.profile" => fluent::profile;
     "fluent.scope" => fluent::scope;
     "fluent.token.cool_down" => fluent::token_cool_down;
     "fluent.token.default_lifetime" => fluent::token_default_lifetime;

@@ -61,6 +61,8 @@ impl<'a> From<&'a raw::User> for Credentials<'a> {
 impl Settler {
     /// Settles the instance whose table is `key`.
     pub(super) fn instance(&mut self, key: &Key, raw: &raw::Instance) -> Option<Instance> {
+        // Read by its layer; here only to be weighed and shown.
+        self.read(&raw.profile);
         let url = self.root_url(key, raw);
         let endpoint = self.endpoint(raw, url.as_ref());
         let client_id = self.needed_text(key, "client_id", &raw.client_id, &raw.client_id_file);

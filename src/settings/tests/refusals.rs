@@ -501,9 +501,9 @@ refused! {
     an_early_refresh: file(r#"instances.eu = { url = "https://x.example", client_id = "i", client_secret = "s", username = "u", password = "p", token.refresh = "early" }"#) =>
         r#"proxy.toml:1:131: instances.eu.token.refresh has a value that is not supported by this version
     leave it out: it is "late" then"#;
-    a_profile: file(r#"fluent.profile = "sandbox""#) =>
-        "proxy.toml:1:18: fluent.profile has a value that is not supported by this version
-    leave it out";
+    a_profile: file(r#"fluent.profile = "../sandbox""#) =>
+        "proxy.toml:1:18: fluent.profile is not the name of a profile
+    write the name of a folder in ~/.fluentcommerce, such as \"sandbox\"";
     traces: file(r#"telemetry.otlp_endpoint = "http://localhost:4318""#) =>
         "proxy.toml:1:27: telemetry.otlp_endpoint has a value that is not supported by this version
     leave it out";

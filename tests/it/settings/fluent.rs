@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use fluent_sandbox::{Account, Config, ExpiresIn, Fault, Place, Times, TokenReuse};
 use http::Request;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::super::support::{
-    Answer, CLIENT_ID, CLIENT_SECRET, Frozen, PASSWORD, Proxy, USERNAME, account, fluent, full, load,
-    sandbox, start,
+    Answer, CLIENT_ID, CLIENT_SECRET, Frozen, PASSWORD, Proxy, USERNAME, account, assert_clean, fluent, full,
+    load, sandbox, start,
 };
 use super::{ME, problems};
 
@@ -362,5 +362,46 @@ pub(super) async fn token_cool_down() {
         answer.assert_refused(502, "CREDENTIALS_REFUSED");
         assert_eq!(answer.headers["retry-after"], seconds);
         frozen.end(proxy).await;
+    }
+}
+
+pub(super) async fn profile() {
+    let sandbox = sandbox(fluent()).await;
+    let profiles = tempfile::tempdir().unwrap();
+    let folder = profiles.path().join("shop");
+    std::fs::create_dir(&folder).unwrap();
+    let write = |name: &str, content: Value| std::fs::write(folder.join(name), content.to_string()).unwrap();
+    write(
+        "profile.json",
+        json!({ "id": CLIENT_ID, "baseUrl": sandbox.url(), "clientSecret": CLIENT_SECRET, "user": "me" }),
+    );
+    write(
+        "user.me.json",
+        json!({ "username": USERNAME, "password": PASSWORD }),
+    );
+    let variables = [("FLUENT_PROFILE_DIR", profiles.path().as_os_str())];
+    let environment = variables.map(|(name, value)| (name.into(), value.into()));
+    let proxy = Proxy::from_settings(&load("[fluent]\nprofile = 'shop'\n", environment.into())).await;
+    proxy.client().graphql(ME).await.assert_good();
+    proxy.stop().await;
+
+    let mut check = tokio::process::Command::new(env!("CARGO_BIN_EXE_fluent-auth-proxy"));
+    check.env_clear().envs(variables).arg("check");
+    let told = check
+        .arg("--set")
+        .arg("fluent.profile=shop")
+        .output()
+        .await
+        .unwrap();
+    let told = String::from_utf8(told.stdout).unwrap();
+    assert_clean(told.as_bytes(), "the output of check");
+    for (key, file, field) in [
+        ("url", "profile.json", "baseUrl"),
+        ("client_secret", "profile.json", "clientSecret"),
+        ("password", "user.me.json", "password"),
+    ] {
+        let file = folder.join(file);
+        let sentence = format!("fluent.{key} comes from {} ({field}).\n", file.display());
+        assert!(told.contains(&sentence), "{told}");
     }
 }

@@ -1,0 +1,167 @@
+//! The layer of a profile of Fluent's command-line tool: whoever has logged in there needs no second set of secrets.
+//!
+//! 1. A profile is the folder of its name in `FLUENT_PROFILE_DIR`, else in `.fluentcommerce` of the home folder.
+//! 2. `profile.json` gives `url` (its `baseUrl`), `client_id` (`id`) and `client_secret` (`clientSecret`) and names
+//!    the user; `user.NAME.json` of that user gives `username` and `password`. What one leaves out is not given.
+//! 3. A profile is the lowest layer but the defaults: what is set anywhere else wins.
+//! 4. A name leads nowhere but to a file of the profile. What is wrong is told by file and field, never by content.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+use zeroize::Zeroizing;
+
+use super::Gathered;
+use crate::settings::given::Given;
+use crate::settings::key::{Catalogue, Key};
+use crate::settings::problem::{Problem, Source, Wrong};
+
+/// Where profiles stand, where not in the home folder.
+const FOLDER: &str = "FLUENT_PROFILE_DIR";
+/// Where they stand in the home folder.
+const HOME_FOLDER: &str = ".fluentcommerce";
+
+/// Fields of `profile.json`, and the keys that they stand for.
+const PROFILE_FIELDS: [(&str, &str); 3] = [
+    ("baseUrl", "url"),
+    ("id", "client_id"),
+    ("clientSecret", "client_secret"),
+];
+/// The same of a user's file.
+const USER_FIELDS: [(&str, &str); 2] = [("username", "username"), ("password", "password")];
+
+/// Reads the profile of each instance that names one.
+pub(super) fn read(gathered: &mut Gathered, catalogue: &Catalogue, environment: &[(OsString, OsString)]) {
+    for (key, name, source) in named(gathered) {
+        let mut reader = Reader {
+            catalogue,
+            instance: key.parent(),
+            gathered: &mut *gathered,
+        };
+        if let Err(wrong) = reader.profile(environment, &name) {
+            gathered.incomplete = true;
+            gathered.problems.push(Problem::new(&key, Some(source), wrong));
+        }
+    }
+}
+
+/// The profiles that are in force: each key with its name and place.
+fn named(gathered: &Gathered) -> Vec<(Key, String, Source)> {
+    let mut named: Vec<(Key, String, Source)> = Vec::new();
+    let mut entries: Vec<_> = gathered.entries.iter().collect();
+    entries.sort_by_key(|entry| entry.source.layer());
+    for entry in entries {
+        if entry.key.general() != "fluent.profile" {
+            continue;
+        }
+        named.retain(|(key, ..)| *key != entry.key);
+        if let Some(name) = entry.given.text() {
+            named.push((entry.key.clone(), name.to_owned(), entry.source.clone()));
+        }
+    }
+    named
+}
+
+struct Reader<'a> {
+    gathered: &'a mut Gathered,
+    catalogue: &'a Catalogue,
+    instance: Key,
+}
+
+impl Reader<'_> {
+    fn profile(&mut self, environment: &[(OsString, OsString)], name: &str) -> Result<(), Wrong> {
+        if !is_file_name(name) {
+            return Err(Wrong::is("is not the name of a profile")
+                .instead("write the name of a folder in ~/.fluentcommerce, such as \"sandbox\""));
+        }
+        let folder = folder(environment)?.join(name);
+        let path = folder.join("profile.json");
+        let profile = self.object(&path)?;
+        self.give(&path, &profile, &PROFILE_FIELDS)?;
+        let Some(user) = text(&path, &profile, "user")? else {
+            return Ok(());
+        };
+        if !is_file_name(user) {
+            return Err(Wrong::is(format!(
+                "leads to {}, whose field user is not the name of a user",
+                path.display()
+            )));
+        }
+        let path = folder.join(format!("user.{user}.json"));
+        let user = self.object(&path)?;
+        self.give(&path, &user, &USER_FIELDS)
+    }
+
+    /// Reads a file that holds one JSON object.
+    fn object(&mut self, path: &Path) -> Result<Map<String, Value>, Wrong> {
+        self.gathered.secret_files.push(path.to_owned());
+        let leads = |wrong: String| Wrong::is(format!("leads to {}, which {wrong}", path.display()));
+        let bytes = std::fs::read(path)
+            .map(Zeroizing::new)
+            .map_err(|error| leads(format!("cannot be read: {error}")))?;
+        match serde_json::from_slice(&bytes) {
+            Ok(Value::Object(object)) => Ok(object),
+            Ok(_) => Err(leads("holds no JSON object".to_owned())),
+            Err(error) => Err(leads(format!(
+                "is not JSON (line {}, column {})",
+                error.line(),
+                error.column()
+            ))),
+        }
+    }
+
+    fn give(
+        &mut self,
+        path: &Path,
+        object: &Map<String, Value>,
+        fields: &[(&'static str, &str)],
+    ) -> Result<(), Wrong> {
+        for (field, key) in fields {
+            if let Some(value) = text(path, object, field)? {
+                let source = Source::Profile {
+                    path: path.to_owned(),
+                    field,
+                };
+                let key = self.instance.join(*key);
+                self.gathered
+                    .give(self.catalogue, key, Given::plain(value), source);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The text of a field; an empty one is none.
+fn text<'a>(path: &Path, object: &'a Map<String, Value>, field: &str) -> Result<Option<&'a str>, Wrong> {
+    match object.get(field) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text.as_str()).filter(|text| !text.is_empty())),
+        Some(Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => Err(Wrong::is(
+            format!("leads to {}, whose field {field} is no text", path.display()),
+        )),
+    }
+}
+
+/// Whether a name stands for one file, and for no way out of its folder.
+fn is_file_name(name: &str) -> bool {
+    !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\\', '\0'])
+}
+
+/// The folder of all profiles.
+fn folder(environment: &[(OsString, OsString)]) -> Result<PathBuf, Wrong> {
+    let variable = |name: &str| -> Option<&OsStr> {
+        let found = environment.iter().find(|(known, _)| known == name);
+        found
+            .map(|(_, value)| value.as_os_str())
+            .filter(|value| !value.is_empty())
+    };
+    variable(FOLDER)
+        .map(PathBuf::from)
+        .or_else(|| Some(Path::new(variable("HOME")?).join(HOME_FOLDER)))
+        .ok_or_else(|| {
+            Wrong::is("cannot be found, as there is no home folder").instead(format!(
+                "name the folder of the profiles in the variable {FOLDER}"
+            ))
+        })
+}
