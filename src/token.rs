@@ -235,6 +235,18 @@ impl GrantError {
             },
         }
     }
+
+    /// Whether nothing left for the token endpoint: what was to be sent is as good as before.
+    #[must_use]
+    pub fn was_unsent(&self) -> bool {
+        matches!(
+            self,
+            Self::Unavailable {
+                trouble: Trouble::Unreachable,
+                ..
+            }
+        )
+    }
 }
 
 impl From<Trouble> for GrantError {

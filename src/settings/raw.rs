@@ -21,6 +21,7 @@ use super::kind::domain::{
 use super::kind::secret::{NeededHeader, Parameter, SecretText};
 use super::kind::{Count, DAY, File, Kind, List, Ratio, SECOND, Size, Switch, Text, Time, Timeout, Word};
 use crate::telemetry::{AccessLog, LogFormat};
+use crate::token::grant::Refresh;
 use crate::upstream::HttpVersion;
 
 /// The place of a value of the kind `K`, if there is one.
@@ -140,7 +141,7 @@ pub(super) struct Token {
     pub(super) margin: Field<Time<0, DAY>>,
     // Without a pause after a refusal, Fluent would lock the account.
     pub(super) cool_down: Field<Time<SECOND, DAY>>,
-    refresh: Field<Text>,
+    pub(super) refresh: Field<Word<Refresh>>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]

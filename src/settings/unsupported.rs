@@ -16,7 +16,6 @@ enum Extent {
 }
 
 const UNSUPPORTED: &[(&str, Extent)] = &[
-    ("fluent.token.refresh", Extent::All),
     (
         "listen.address",
         Extent::Items(|item| item == "systemd" || item.starts_with("unix:")),

@@ -20,9 +20,14 @@
 //!    Erring late costs a replay, which a 401 causes. Such a server gets two token requests a lifetime.
 //! 8. An answer that names no lifetime gives a token of `default_lifetime`. A 200 without a usable token is
 //!    trouble: nothing of it is kept.
-//! 9. Names whose logins agree in every input that changes a token share one ([`Login::key`]); the policy is
-//!    then that of the name that comes first.
-//! 10. The default instance's own user logs in at the start and is renewed without traffic, by one task
+//! 9. A **refresh token** is used in the place of the credentials when the token is dead or rejected, and with
+//!    [`Refresh::Early`](super::grant::Refresh::Early) for renewals ahead too. It is used once, whatever comes of
+//!    it, unless it was never sent. Refused, the same flight falls back to the credentials, once: that refusal
+//!    is none of the credentials, and does not count. The ledger permits a refresh as it does any login. What an
+//!    answer carries replaces the refresh token that was held, and none leaves none.
+//! 10. Names whose logins agree in every input that changes a token share one ([`Login::key`]); the policy is
+//!     then that of the name that comes first.
+//! 11. The default instance's own user logs in at the start and is renewed without traffic, by one task
 //!     ([`TokenCache::keep_default`]). Others log in on first use and are renewed while used; idle ones cost
 //!     no timer.
 //!
@@ -129,7 +134,7 @@ impl TokenCache {
         self.instances.get(instance)?.get(user).cloned()
     }
 
-    /// Starts the task of rule 10; it ends with [`TokenCache::shutdown`]. To be called once.
+    /// Starts the task of rule 11; it ends with [`TokenCache::shutdown`]. To be called once.
     pub fn keep_default(&self) {
         let Some(source) = self.default_source().cloned() else {
             return;
@@ -155,14 +160,14 @@ impl TokenCache {
         })
     }
 
-    /// Each login once, however many names share it (rule 9): its instance, its grant, and how often it was
+    /// Each login once, however many names share it (rule 10): its instance, its grant, and how often it was
     /// sent.
     pub fn logins(&self) -> impl Iterator<Item = (&Name, &'static str, Logins)> {
         self.instances.iter().flat_map(|(instance, users)| {
             let own = move |(user, source): (_, &Source)| source.logins_of(instance, user);
             users
                 .iter()
-                .filter_map(own)
+                .flat_map(own)
                 .map(move |(grant, logins)| (instance, grant, logins))
         })
     }

@@ -20,7 +20,7 @@ use crate::token::grant::{Grant, Login};
 pub struct Digest([u8; 32]);
 
 impl Login {
-    /// Names the token that this login gives (rule 9 of `token::cache`).
+    /// Names the token that this login gives (rule 10 of `token::cache`).
     #[must_use]
     pub fn key(&self) -> Digest {
         let inputs = Inputs::new("token")

@@ -1,4 +1,4 @@
-//! Asks the token endpoint for a token (RFC 6749, sections 4.3 and 4.4).
+//! Asks the token endpoint for a token (RFC 6749, sections 4.3, 4.4 and 6).
 //!
 //! 1. Everything travels in a **form body**, byte for byte as it was set: never in the URL, never as HTTP Basic.
 //! 2. One call sends **one request**: no redirect is followed, nothing is sent again, no connection is kept
@@ -81,7 +81,21 @@ pub struct Policy {
     pub margin: Duration,
     /// How long no login is tried after refused credentials.
     pub cool_down: Duration,
+    /// When a refresh token is used.
+    pub refresh: Refresh,
 }
+
+/// When a refresh token is used in the place of the credentials.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refresh {
+    /// When the token is dead or rejected: for servers where it kills the old token.
+    Late,
+    /// For renewals ahead too.
+    Early,
+}
+
+/// The name of the grant that refreshes (RFC 6749, section 6).
+pub const REFRESH_GRANT: &str = "refresh_token";
 
 /// Gives tokens for logins: the seam between the cache and the network.
 pub trait Grants: Send + Sync {
@@ -89,6 +103,14 @@ pub trait Grants: Send + Sync {
     fn request<'a>(
         &'a self,
         login: &'a Login,
+        timeout: Duration,
+    ) -> BoxFuture<'a, Result<Answer, GrantError>>;
+
+    /// Sends one request with a refresh token in the place of what the grant has, and ends within `timeout`.
+    fn refresh<'a>(
+        &'a self,
+        login: &'a Login,
+        refresh_token: &'a Secret,
         timeout: Duration,
     ) -> BoxFuture<'a, Result<Answer, GrantError>>;
 }
@@ -127,7 +149,7 @@ impl Granter {
         Ok(Self { client })
     }
 
-    async fn ask(&self, login: &Login, timeout: Duration) -> Result<Answer, GrantError> {
+    async fn ask(&self, login: &Login, form: String, timeout: Duration) -> Result<Answer, GrantError> {
         let sent = Sent::default();
         let mut request = self
             .client
@@ -135,7 +157,7 @@ impl Granter {
             .timeout(timeout)
             .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
             .header(ACCEPT, "application/json")
-            .body(reqwest::Body::wrap(Form::new(login, sent.clone())));
+            .body(reqwest::Body::wrap(Form::new(form, sent.clone())));
         if let Some(account) = &login.account {
             request = request.header(ACCOUNT, account.clone());
         }
@@ -158,7 +180,16 @@ impl Grants for Granter {
         login: &'a Login,
         timeout: Duration,
     ) -> BoxFuture<'a, Result<Answer, GrantError>> {
-        Box::pin(self.ask(login, timeout))
+        Box::pin(self.ask(login, login.form(), timeout))
+    }
+
+    fn refresh<'a>(
+        &'a self,
+        login: &'a Login,
+        refresh_token: &'a Secret,
+        timeout: Duration,
+    ) -> BoxFuture<'a, Result<Answer, GrantError>> {
+        Box::pin(self.ask(login, login.refresh_form(refresh_token), timeout))
     }
 }
 
@@ -194,6 +225,26 @@ impl Login {
             form.append_pair("username", username);
             form.append_pair("password", password.expose());
         }
+        self.finish(form)
+    }
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the refresh token is what a refresh sends"
+    )]
+    fn refresh_form(&self, refresh_token: &Secret) -> String {
+        let mut form = form_urlencoded::Serializer::new(String::new());
+        form.append_pair("grant_type", REFRESH_GRANT);
+        form.append_pair(REFRESH_GRANT, refresh_token.expose());
+        self.finish(form)
+    }
+
+    /// Adds what every grant sends.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the client secret is what a login sends"
+    )]
+    fn finish(&self, mut form: form_urlencoded::Serializer<'_, String>) -> String {
         form.append_pair("client_id", &self.client_id);
         form.append_pair("client_secret", self.client_secret.expose());
         if !self.scope.is_empty() {
@@ -230,9 +281,9 @@ struct Form {
 }
 
 impl Form {
-    fn new(login: &Login, sent: Sent) -> Self {
+    fn new(form: String, sent: Sent) -> Self {
         Self {
-            left: Some(Bytes::from(login.form())),
+            left: Some(Bytes::from(form)),
             sent,
         }
     }

@@ -57,6 +57,7 @@ rows! {
     "fluent.token.extra.*" => fluent::token_extra;
     "fluent.token.margin" => fluent::token_margin;
     "fluent.token.path" => fluent::token_path;
+    "fluent.token.refresh" => fluent::token_refresh;
     "fluent.token.timeout" => fluent::token_timeout;
     "fluent.token_key" => fluent::token_key;
     "fluent.url" => fluent::url;

@@ -278,3 +278,36 @@ async fn a_lifetime_that_is_missing_or_absurd_is_bounded() {
         frozen.end(proxy).await;
     }
 }
+
+#[tokio::test]
+async fn a_rejected_token_is_refreshed_and_a_dead_refresh_token_costs_one_login() {
+    let config = Config {
+        refresh_tokens: true,
+        ..fluent()
+    };
+    let (frozen, sandbox, proxy) = Frozen::start(config, "").await;
+    proxy.client().graphql(ME).await.assert_good();
+    sandbox.revoke_access_tokens();
+    proxy.client().graphql(ME).await.assert_good();
+    let page = proxy.admin().get("/metrics").await;
+    let metrics = String::from_utf8_lossy(&page.body);
+    for (grant, outcome, count) in [("password", "ok", 1), ("refresh_token", "ok", 1)] {
+        let labels = format!("grant=\"{grant}\",outcome=\"{outcome}\"");
+        let line = metrics.lines().find(|line| line.contains(&labels)).unwrap();
+        assert!(line.ends_with(&format!(" {count}")), "{line}");
+    }
+    assert_eq!(sandbox.seen().counts().token_requests, 2);
+
+    sandbox.revoke_access_tokens();
+    sandbox.revoke_refresh_tokens();
+    proxy.client().graphql(ME).await.assert_good();
+    let counts = sandbox.seen().counts();
+    assert_eq!((counts.password_logins, counts.refreshes), (2, 2));
+    let status = proxy.admin().get("/status").await.json();
+    let user = &status["instances"]["default"]["users"]["default"];
+    assert_eq!(
+        (&user["login"], &user["obtained_by"]),
+        (&"ok".into(), &"password".into())
+    );
+    frozen.end(proxy).await;
+}

@@ -19,6 +19,7 @@ use crate::server::Address;
 use crate::settings::given::Given;
 use crate::settings::problem::Wrong;
 use crate::telemetry::{AccessLog, LogFormat};
+use crate::token::grant::Refresh;
 use crate::upstream::HttpVersion;
 use crate::upstream::egress::HttpProxy;
 
@@ -500,6 +501,10 @@ impl Words for GrantType {
         ("password", Self::Password),
         ("client_credentials", Self::ClientCredentials),
     ];
+}
+
+impl Words for Refresh {
+    const WORDS: &'static [(&'static str, Self)] = &[("late", Self::Late), ("early", Self::Early)];
 }
 
 impl Words for HttpVersion {

@@ -156,11 +156,13 @@ impl Settler {
         let default_lifetime = self.read(&raw.default_lifetime);
         let margin = self.read(&raw.margin);
         let cool_down = self.read(&raw.cool_down);
+        let refresh = self.read(&raw.refresh);
         Some(Policy {
             timeout: timeout?,
             default_lifetime: default_lifetime?,
             margin: margin?,
             cool_down: cool_down?,
+            refresh: refresh?,
         })
     }
 

@@ -498,9 +498,9 @@ refused! {
     a_proxy_upstream: file(r#"upstream.proxy = "socks5://u:hunter2@proxy.example""#) =>
         r#"proxy.toml:1:18: upstream.proxy is not a URL of https
     write the URL of an HTTP proxy, such as "http://proxy.example:3128"; a SOCKS proxy cannot be used"#;
-    an_early_refresh: file(r#"instances.eu = { url = "https://x.example", client_id = "i", client_secret = "s", username = "u", password = "p", token.refresh = "early" }"#) =>
-        r#"proxy.toml:1:131: instances.eu.token.refresh has a value that is not supported by this version
-    leave it out: it is "late" then"#;
+    a_refresh_at_no_known_time: file(r#"instances.eu = { url = "https://x.example", client_id = "i", client_secret = "s", username = "u", password = "p", token.refresh = "now" }"#) =>
+        r#"proxy.toml:1:131: instances.eu.token.refresh is "now", which is not one of its words
+    write "late" or "early""#;
     a_profile: file(r#"fluent.profile = "../sandbox""#) =>
         "proxy.toml:1:18: fluent.profile is not the name of a profile
     write the name of a folder in ~/.fluentcommerce, such as \"sandbox\"";

@@ -15,12 +15,13 @@ use super::House;
 use super::status::{LoginState, Logins, Status, TokenState};
 use crate::clock::Moment;
 use crate::name::Name;
+use crate::secret::Secret;
 use crate::token::answer::{Answer, LONGEST_LIFE};
 use crate::token::digest::Digest;
-use crate::token::grant::{Login, Policy};
+use crate::token::grant::{Login, Policy, REFRESH_GRANT, Refresh};
 use crate::token::ledger::{Ledger, Permit};
 use crate::token::{
-    AccessToken, BoxFuture, GrantError, Rejection, Replacement, TokenError, TokenSource, Trouble,
+    AccessToken, BoxFuture, GrantError, Refusal, Rejection, Replacement, TokenError, TokenSource, Trouble,
     UnusableToken,
 };
 
@@ -77,7 +78,11 @@ struct Held {
 struct Book {
     budget: Budget,
     login: LoginState,
+    /// Those by the login's own grant.
     logins: Logins,
+    /// Those by a refresh token.
+    refreshes: Logins,
+    refresh_token: Option<Secret>,
     last_error: Option<TokenError>,
 }
 
@@ -147,10 +152,17 @@ impl Source {
     }
 
     /// Its grant and its logins, under the name that it has in the log only.
-    pub(super) fn logins_of(&self, instance: &Name, user: &Name) -> Option<(&'static str, Logins)> {
+    /// Refreshes are told once there was one.
+    pub(super) fn logins_of(&self, instance: &Name, user: &Name) -> Vec<(&'static str, Logins)> {
         let (own_instance, own_user) = &self.0.names;
-        let own = own_instance == instance && own_user == user;
-        own.then(|| (self.0.login.grant.name(), self.0.book().logins))
+        if own_instance != instance || own_user != user {
+            return Vec::new();
+        }
+        let book = self.0.book();
+        let refreshes = (book.refreshes != Logins::default()).then_some((REFRESH_GRANT, book.refreshes));
+        std::iter::once((self.0.login.grant.name(), book.logins))
+            .chain(refreshes)
+            .collect()
     }
 }
 
@@ -256,26 +268,82 @@ impl Slot {
         if let Some(held) = self.held.load().as_ref().filter(|held| held.flight >= number) {
             return Ok(held.token.clone());
         }
-        let asked_at = self.house.clock.now();
-        let permit = self.ledger().permit(asked_at, self.credentials)?;
-        let slot = Arc::clone(&self);
-        // A task of its own, so that a panic is an outcome like others.
-        let login = self
-            .house
-            .tasks
-            .spawn(async move { slot.house.grants.request(&slot.login, slot.policy.timeout).await });
-        let answer = login.await.unwrap_or(Err(Trouble::Internal.into()));
-        match answer.and_then(|answer| self.land(number, asked_at, &answer)) {
+        let permit = self.ledger().permit(self.house.clock.now(), self.credentials)?;
+        let refresh_token = self.refresh_token_for_now();
+        let mut landed = self.ask(number, refresh_token).await;
+        if let Err((REFRESH_GRANT, GrantError::Refused(reason))) = landed {
+            self.refresh_was_refused(reason);
+            landed = self.ask(number, None).await;
+        }
+        match landed {
             Ok(held) => {
                 self.accepted(permit, &held);
                 Ok(held.token.clone())
             }
-            Err(error) => Err(self.failed(permit, &error)),
+            Err((grant, error)) => Err(self.failed(permit, grant, &error)),
         }
     }
 
+    /// Sends one request of flight `number`, and takes its token into use; an error tells by which grant.
+    async fn ask(
+        self: &Arc<Self>,
+        number: u64,
+        refresh_token: Option<Secret>,
+    ) -> Result<Arc<Held>, (&'static str, GrantError)> {
+        let asked_at = self.house.clock.now();
+        let grant = match refresh_token {
+            Some(_) => REFRESH_GRANT,
+            None => self.login.grant.name(),
+        };
+        let (slot, sent) = (Arc::clone(self), refresh_token.clone());
+        // A task of its own, so that a panic is an outcome like others.
+        let request = self.house.tasks.spawn(async move {
+            let (grants, timeout) = (&slot.house.grants, slot.policy.timeout);
+            match &sent {
+                Some(refresh_token) => grants.refresh(&slot.login, refresh_token, timeout).await,
+                None => grants.request(&slot.login, timeout).await,
+            }
+        });
+        let answer = request.await.unwrap_or(Err(Trouble::Internal.into()));
+        if let Err(error) = &answer
+            && error.was_unsent()
+            && refresh_token.is_some()
+        {
+            self.book().refresh_token = refresh_token;
+        }
+        answer
+            .and_then(|answer| self.land(number, asked_at, grant, answer))
+            .map_err(|error| (grant, error))
+    }
+
+    /// The refresh token, where this is the time to use it; it is used once.
+    fn refresh_token_for_now(&self) -> Option<Secret> {
+        let now = self.house.clock.now();
+        let wanted = match self.policy.refresh {
+            Refresh::Early => true,
+            Refresh::Late => !self.held.load().as_ref().is_some_and(|held| held.is_usable(now)),
+        };
+        let mut book = self.book();
+        if wanted { book.refresh_token.take() } else { None }
+    }
+
+    fn refresh_was_refused(&self, reason: Refusal) {
+        self.book().refreshes.refused += 1;
+        let (instance, user) = &self.names;
+        tracing::info!(
+            %instance, %user, grant = REFRESH_GRANT, outcome = "refused", %reason,
+            "refresh token refused: logging in"
+        );
+    }
+
     /// Takes the token of flight `number` into use.
-    fn land(&self, number: u64, asked_at: Moment, answer: &Answer) -> Result<Arc<Held>, GrantError> {
+    fn land(
+        &self,
+        number: u64,
+        asked_at: Moment,
+        grant: &'static str,
+        answer: Answer,
+    ) -> Result<Arc<Held>, GrantError> {
         let token = AccessToken::new(&answer.token, number)
             .map_err(|UnusableToken| Trouble::Nonsense("its token cannot stand in a header"))?;
         let told = answer
@@ -293,10 +361,11 @@ impl Slot {
             renew_at: expires_at - self.policy.margin.min(lifetime / 5),
             expires_at,
             gone_at: self.house.clock.now() + rest_of_a_second,
-            obtained_by: self.login.grant.name(),
+            obtained_by: grant,
             obtained_at: SystemTime::now(),
         };
-        let _book = self.book();
+        let mut book = self.book();
+        book.refresh_token = answer.refresh_token;
         let before = self.held.load();
         if let Some(before) = before
             .as_ref()
@@ -317,20 +386,19 @@ impl Slot {
 
     fn accepted(&self, permit: Permit, held: &Held) {
         self.ledger().accept(permit);
-        self.book().note_success();
+        let grant = held.obtained_by;
+        self.book().note_success(grant);
         let (instance, user) = &self.names;
-        let grant = self.login.grant.name();
         let expires_in = held.expires_at.since(self.house.clock.now()).as_secs();
         tracing::info!(%instance, %user, grant, outcome = "ok", expires_in, "token obtained");
     }
 
-    fn failed(&self, permit: Permit, error: &GrantError) -> TokenError {
+    fn failed(&self, permit: Permit, grant: &'static str, error: &GrantError) -> TokenError {
         let now = self.house.clock.now();
         let kept = self.ledger().fail(permit, now, error, self.policy.cool_down);
         let (instance, user) = &self.names;
-        let grant = self.login.grant.name();
         let retry_after = whole_seconds(kept.retry_after());
-        self.book().note_failure(error, kept.clone());
+        self.book().note_failure(grant, error, kept.clone());
         match error {
             GrantError::Refused(reason) => tracing::warn!(
                 %instance, %user, grant, outcome = "refused", retry_after, %reason,
@@ -411,20 +479,28 @@ impl Slot {
 }
 
 impl Book {
-    fn note_success(&mut self) {
-        self.logins.ok += 1;
+    fn of(&mut self, grant: &'static str) -> &mut Logins {
+        if grant == REFRESH_GRANT {
+            &mut self.refreshes
+        } else {
+            &mut self.logins
+        }
+    }
+
+    fn note_success(&mut self, grant: &'static str) {
+        self.of(grant).ok += 1;
         self.login = LoginState::Ok;
         self.last_error = None;
     }
 
-    fn note_failure(&mut self, error: &GrantError, kept: TokenError) {
+    fn note_failure(&mut self, grant: &'static str, error: &GrantError, kept: TokenError) {
         self.login = match error {
             GrantError::Refused(_) => {
-                self.logins.refused += 1;
+                self.of(grant).refused += 1;
                 LoginState::Refused
             }
             GrantError::Unavailable { .. } => {
-                self.logins.unavailable += 1;
+                self.of(grant).unavailable += 1;
                 LoginState::Unavailable
             }
         };

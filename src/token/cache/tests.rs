@@ -2,6 +2,7 @@
 
 mod keeping;
 mod life;
+mod refresh;
 mod rejection;
 mod serving;
 
@@ -18,7 +19,7 @@ use crate::clock::{Hand, Moment};
 use crate::secret::Secret;
 use crate::token::GrantError;
 use crate::token::answer::Answer;
-use crate::token::grant::Grant;
+use crate::token::grant::{Grant, Refresh};
 use crate::token::{
     BoxFuture, OAuthError, Refusal, Rejection, Replacement, TokenError, TokenSource as _, Trouble,
 };
@@ -42,6 +43,9 @@ pub(super) struct Endpoint {
     asked: AtomicUsize,
     gate: Semaphore,
     answer: Box<dyn Fn(usize) -> Outcome + Send + Sync>,
+    /// The refresh tokens that were used, in order.
+    refreshed: Mutex<Vec<String>>,
+    on_refresh: fn(usize) -> Outcome,
 }
 
 impl Endpoint {
@@ -56,6 +60,8 @@ impl Endpoint {
             asked: AtomicUsize::new(0),
             gate: Semaphore::new(0),
             answer: Box::new(answer),
+            refreshed: Mutex::default(),
+            on_refresh: |_| Err(REFUSED),
         })
     }
 
@@ -76,6 +82,14 @@ impl Grants for Endpoint {
             self.gate.acquire().await.unwrap().forget();
             (self.answer)(n)
         })
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "tests ask which refresh token was used")]
+    fn refresh<'a>(&'a self, _: &'a Login, token: &'a Secret, _: Duration) -> BoxFuture<'a, Outcome> {
+        let mut refreshed = self.refreshed.lock().unwrap();
+        refreshed.push(token.expose().to_owned());
+        let outcome = (self.on_refresh)(refreshed.len());
+        Box::pin(std::future::ready(outcome))
     }
 }
 
@@ -109,16 +123,25 @@ const POLICY: Policy = Policy {
     default_lifetime: Duration::from_mins(10),
     margin: Duration::from_mins(1),
     cool_down: Duration::from_mins(16),
+    refresh: Refresh::Late,
 };
 
 fn cache_of(users: &[(&str, &str, Login)], endpoint: &Arc<Endpoint>) -> (TokenCache, Clock, Hand) {
+    cache_with(users, POLICY, endpoint)
+}
+
+fn cache_with(
+    users: &[(&str, &str, Login)],
+    policy: Policy,
+    endpoint: &Arc<Endpoint>,
+) -> (TokenCache, Clock, Hand) {
     let (clock, hand) = Clock::manual();
     let mut instances: BTreeMap<Name, BTreeMap<Name, Login>> = BTreeMap::new();
     for (instance, user, login) in users {
         let users = instances.entry(instance.parse().unwrap()).or_default();
         users.insert(user.parse().unwrap(), login.clone());
     }
-    let instances = instances.into_iter().map(|(name, users)| (name, users, POLICY));
+    let instances = instances.into_iter().map(|(name, users)| (name, users, policy));
     let grants: Arc<dyn Grants> = Arc::<Endpoint>::clone(endpoint);
     (TokenCache::new(instances, grants, clock.clone()), clock, hand)
 }

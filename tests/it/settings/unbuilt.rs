@@ -14,7 +14,6 @@ const ROWS: &[(&str, &str)] = &[
     ("cache.redis_url", "'redis://localhost'"),
     ("cache.redis_url_file", "'url'"),
     ("cache.store", "'file'"),
-    ("fluent.token.refresh", "'early'"),
     ("graphql.inspect", "true"),
     ("graphql.inspect_limit", "'1MiB'"),
     ("graphql.introspection", "'deny'"),
