@@ -44,6 +44,12 @@ impl Sub<Duration> for Moment {
     }
 }
 
+/// A time in whole seconds, rounded up: nobody is told to come back too early.
+#[must_use]
+pub fn whole_seconds(time: Duration) -> u64 {
+    time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0))
+}
+
 /// A source of [`Moment`]s; clones tell the same time.
 #[derive(Clone, Debug)]
 pub struct Clock(Source);

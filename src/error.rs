@@ -15,6 +15,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use serde_json::json;
 use tracing::Level;
 
+use crate::clock::whole_seconds;
 use crate::guard::Rejection;
 use crate::places::NoPlace;
 use crate::telemetry::{CALLER_GONE, Failure, INTERNAL, caller_gone};
@@ -255,7 +256,7 @@ impl ProxyError {
             headers.insert(PROXY_STATUS, value);
         }
         if let Some(time) = self.retry_after() {
-            headers.insert(RETRY_AFTER, HeaderValue::from(whole_seconds(time)));
+            headers.insert(RETRY_AFTER, HeaderValue::from(header_seconds(time)));
         }
         if let Self::Rejected(Rejection::MethodNotAllowed { allow }) = self {
             headers.insert(ALLOW, HeaderValue::from_static(allow));
@@ -401,10 +402,9 @@ fn upstream(error: &UpstreamError) -> Row {
     }
 }
 
-/// `Retry-After` knows whole seconds only: never less than the time, and at least one.
-fn whole_seconds(time: Duration) -> u64 {
-    let up = u64::from(time.subsec_nanos() > 0);
-    time.as_secs().saturating_add(up).max(1)
+/// `Retry-After` knows whole seconds only: at least one, as zero would ask for a loop.
+fn header_seconds(time: Duration) -> u64 {
+    whole_seconds(time).max(1)
 }
 
 /// The media type in which a caller wants answers of the proxy itself.
@@ -474,10 +474,10 @@ mod tests {
 
     #[test]
     fn retry_after_is_whole_seconds_and_never_too_early() {
-        assert_eq!(whole_seconds(Duration::from_millis(1)), 1);
-        assert_eq!(whole_seconds(Duration::from_secs(16)), 16);
-        assert_eq!(whole_seconds(Duration::from_millis(16_001)), 17);
-        assert_eq!(whole_seconds(Duration::ZERO), 1);
+        assert_eq!(header_seconds(Duration::from_millis(1)), 1);
+        assert_eq!(header_seconds(Duration::from_secs(16)), 16);
+        assert_eq!(header_seconds(Duration::from_millis(16_001)), 17);
+        assert_eq!(header_seconds(Duration::ZERO), 1);
     }
 
     #[test]

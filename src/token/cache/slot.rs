@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 
 use super::House;
 use super::status::{LoginState, Logins, Status, TokenState};
-use crate::clock::Moment;
+use crate::clock::{Moment, whole_seconds};
 use crate::name::Name;
 use crate::secret::Secret;
 use crate::token::answer::{Answer, LONGEST_LIFE};
@@ -515,11 +515,6 @@ fn replacement(token: AccessToken, rejected: &AccessToken) -> Replacement {
     } else {
         Replacement::New(token)
     }
-}
-
-/// Rounded up: nobody is told to come back too early.
-fn whole_seconds(time: Duration) -> u64 {
-    time.as_secs() + u64::from(time.subsec_nanos() > 0)
 }
 
 /// A renewal ahead under way; dropped, another may start.

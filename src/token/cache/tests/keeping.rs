@@ -1,9 +1,9 @@
-//! Rule 10, the status and the log: what goes on without callers, and what is told of it.
+//! Rule 11, the status and the log: what goes on without callers, and what is told of it.
 
 use super::*;
 
 #[tokio::test(start_paused = true)]
-async fn rule_10_the_default_user_is_kept_logged_in_without_traffic_and_no_other_is() {
+async fn rule_11_the_default_user_is_kept_logged_in_without_traffic_and_no_other_is() {
     let endpoint = Endpoint::new_each_time();
     let users = [
         ("default", "default", login("ann")),
@@ -27,7 +27,7 @@ async fn rule_10_the_default_user_is_kept_logged_in_without_traffic_and_no_other
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_10_the_keeper_waits_out_trouble_and_refusals() {
+async fn rule_11_the_keeper_waits_out_trouble_and_refusals() {
     let endpoint = Endpoint::open(|n| match n {
         1..=5 => Err(UNREACHABLE),
         6 => Err(REFUSED),
@@ -46,7 +46,7 @@ async fn rule_10_the_keeper_waits_out_trouble_and_refusals() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_10_the_keeper_replaces_a_rejected_token_once_it_can() {
+async fn rule_11_the_keeper_replaces_a_rejected_token_once_it_can() {
     let endpoint = Endpoint::open(|n| {
         if n == 2 {
             Err(UNREACHABLE)

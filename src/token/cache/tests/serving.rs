@@ -176,7 +176,7 @@ async fn rule_5_what_one_login_of_an_account_learns_holds_for_the_others() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_9_the_same_inputs_share_a_token_and_others_never_do() {
+async fn rule_10_the_same_inputs_share_a_token_and_others_never_do() {
     let endpoint = Endpoint::new_each_time();
     let users = [
         ("default", "default", login("ann")),
