@@ -6,7 +6,8 @@
 //! 3. Lockout belongs to the **account** ([`Login::account`]): Fluent counts by username, whatever the secret.
 //! 4. Each input is preceded by its length, so that no two lists of inputs run into the same bytes.
 //!
-//! A digest of a weak password can be guessed from: digests stay in memory, and are never shown.
+//! A digest of a weak password can be guessed from: digests stay in memory, and are never shown. What names
+//! things in a store is made of them by [`super::store::names`].
 
 use std::fmt;
 
@@ -74,6 +75,13 @@ impl Grant {
             Self::Password { password, .. } => Some(password),
             Self::ClientCredentials => None,
         }
+    }
+}
+
+impl Digest {
+    /// The digest itself, for what is derived from it.
+    pub(super) fn bytes(&self) -> &[u8; 32] {
+        &self.0
     }
 }
 

@@ -8,8 +8,18 @@
 //!    token.
 //! 4. An entry that was tampered with, or copied from elsewhere, is as good as none.
 
+pub mod file;
+pub mod names;
+mod record;
+pub mod seal;
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::secret::Secret;
 use crate::token::grant::Login;
@@ -99,4 +109,11 @@ pub enum StoreError {
     /// Its answer made no sense.
     #[error("the shared cache answered with nonsense")]
     Nonsense,
+}
+
+/// A text that nobody else has; nothing where the system gives no random bytes.
+fn random() -> Option<String> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).ok()?;
+    Some(URL_SAFE_NO_PAD.encode(bytes))
 }

@@ -1,0 +1,109 @@
+//! How tokens and refusals are written before they are sealed, and what is believed when they are read.
+//!
+//! 1. What cannot be read is as good as nothing.
+//! 2. What was written in the future comes from a clock that was wrong: tokens are dead then, a refusal is none.
+
+use std::time::Duration;
+
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use super::{Entry, StoreTime};
+use crate::secret::Secret;
+use crate::token::{OAuthError, Refusal};
+
+/// How long tokens are kept past their end where there is a refresh token, whose life nothing tells.
+const REFRESHABLE: Duration = Duration::from_hours(30 * 24);
+
+const ERRORS: [OAuthError; 7] = [
+    OAuthError::InvalidGrant,
+    OAuthError::InvalidClient,
+    OAuthError::InvalidScope,
+    OAuthError::InvalidRequest,
+    OAuthError::UnauthorizedClient,
+    OAuthError::UnsupportedGrantType,
+    OAuthError::Unnamed,
+];
+
+#[derive(Serialize, Deserialize)]
+struct EntryRecord {
+    token: Zeroizing<String>,
+    refresh_token: Option<Zeroizing<String>>,
+    issued_at: u64,
+    expires_at: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct RefusalRecord {
+    status: u16,
+    error: String,
+    at: u64,
+    until: u64,
+}
+
+impl StoreTime {
+    /// The moment `later` after this one.
+    pub(super) fn plus(self, later: Duration) -> Self {
+        Self(self.0.saturating_add(millis(later)))
+    }
+}
+
+pub(super) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// When nobody can use an entry any more.
+pub(super) fn end_of(entry: &Entry) -> StoreTime {
+    let past = entry
+        .refresh_token
+        .as_ref()
+        .map_or(Duration::ZERO, |_| REFRESHABLE);
+    entry.expires_at.plus(past)
+}
+
+pub(super) fn of_entry(entry: &Entry) -> Option<Zeroizing<Vec<u8>>> {
+    #[expect(clippy::disallowed_methods, reason = "tokens are what a store shares, sealed")]
+    let text = |secret: &Secret| Zeroizing::new(secret.expose().to_owned());
+    let record = EntryRecord {
+        token: text(&entry.token),
+        refresh_token: entry.refresh_token.as_ref().map(text),
+        issued_at: entry.issued_at.0,
+        expires_at: entry.expires_at.0,
+    };
+    serde_json::to_vec(&record).map(Zeroizing::new).ok()
+}
+
+pub(super) fn entry(plain: &[u8], now: StoreTime) -> Option<Entry> {
+    let record: EntryRecord = serde_json::from_slice(plain).ok()?;
+    let secret = |mut text: Zeroizing<String>| Secret::new(std::mem::take(&mut *text));
+    let mut entry = Entry {
+        token: secret(record.token),
+        refresh_token: record.refresh_token.map(secret),
+        issued_at: StoreTime(record.issued_at),
+        expires_at: StoreTime(record.expires_at),
+    };
+    if entry.issued_at > now {
+        entry.expires_at = entry.expires_at.min(now);
+    }
+    (end_of(&entry) > now).then_some(entry)
+}
+
+pub(super) fn of_refusal(refusal: &Refusal, at: StoreTime, until: StoreTime) -> Option<Vec<u8>> {
+    let record = RefusalRecord {
+        status: refusal.status.as_u16(),
+        error: refusal.error.to_string(),
+        at: at.0,
+        until: until.0,
+    };
+    serde_json::to_vec(&record).ok()
+}
+
+pub(super) fn refusal(plain: &[u8], now: StoreTime) -> Option<(Refusal, StoreTime)> {
+    let record: RefusalRecord = serde_json::from_slice(plain).ok()?;
+    let refusal = Refusal {
+        status: StatusCode::from_u16(record.status).ok()?,
+        error: *ERRORS.iter().find(|error| error.to_string() == record.error)?,
+    };
+    (record.at <= now.0 && now.0 < record.until).then_some((refusal, StoreTime(record.until)))
+}

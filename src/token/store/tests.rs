@@ -1,0 +1,231 @@
+//! Laws that every store keeps, and those of the files.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::time::Instant;
+
+use http::StatusCode;
+use rustix::fs::{FlockOperation, flock};
+
+use super::file::FileStore;
+use super::*;
+use crate::token::OAuthError;
+use crate::token::grant::Grant;
+
+const LIFE: Duration = Duration::from_mins(1);
+const REFUSAL: Refusal = Refusal {
+    status: StatusCode::BAD_REQUEST,
+    error: OAuthError::InvalidGrant,
+};
+
+pub(super) fn login() -> Login {
+    with_password("pw")
+}
+
+pub(super) fn with_password(password: &str) -> Login {
+    Login {
+        endpoint: "https://acme.example/oauth/token".parse().unwrap(),
+        grant: Grant::Password {
+            username: "ann".to_owned(),
+            password: Secret::new(password.to_owned()),
+        },
+        client_id: "client".to_owned(),
+        client_secret: Secret::new("secret".to_owned()),
+        scope: "api".to_owned(),
+        extra: Vec::new(),
+        token_key: vec!["accessToken".to_owned()],
+        account: None,
+    }
+}
+
+fn entry(token: &str, now: StoreTime) -> Change {
+    Change {
+        entry: Some(Entry {
+            token: Secret::new(token.to_owned()),
+            refresh_token: Some(Secret::new("refresh".to_owned())),
+            issued_at: now,
+            expires_at: StoreTime(now.0 + 60_000),
+        }),
+        ..Change::default()
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test compares what it planted")]
+fn token(reading: &Reading) -> Option<&str> {
+    reading.entry.as_ref().map(|entry| entry.token.expose())
+}
+
+/// The laws, on an empty store.
+async fn laws(store: &dyn Store) {
+    let shelf = store.shelf(&login());
+    let other = store.shelf(&with_password("new"));
+    let empty = shelf.read().await.unwrap();
+    assert!(empty.entry.is_none() && empty.refusal.is_none() && empty.counted.is_empty());
+
+    // One lease an account, whatever the credentials, until it is settled.
+    let lease = shelf.lease(LIFE).await.unwrap().unwrap();
+    assert!(shelf.lease(LIFE).await.unwrap().is_none());
+    assert!(other.lease(LIFE).await.unwrap().is_none());
+    assert!(shelf.settle(lease, entry("one", empty.now)).await.unwrap());
+    let reading = shelf.read().await.unwrap();
+    assert_eq!(token(&reading), Some("one"));
+    assert!(reading.now >= empty.now);
+    // Other credentials, or another scope, see nothing of it.
+    assert!(other.read().await.unwrap().entry.is_none());
+
+    // A lease ends by itself, and who lost it writes no token; what Fluent counts is written all the same.
+    let lost = shelf.lease(Duration::from_millis(1)).await.unwrap().unwrap();
+    let next = loop {
+        if let Some(lease) = shelf.lease(LIFE).await.unwrap() {
+            break lease;
+        }
+    };
+    let change = Change {
+        refusal: Some((REFUSAL, LIFE)),
+        counted: true,
+        ..entry("stale", reading.now)
+    };
+    assert!(!shelf.settle(lost, change).await.unwrap());
+    let reading = shelf.read().await.unwrap();
+    assert_eq!(token(&reading), Some("one"));
+    let (refusal, until) = reading.refusal.unwrap();
+    assert_eq!(refusal, REFUSAL);
+    assert!(until > reading.now);
+    assert_eq!(reading.counted.len(), 1);
+    // The newer lease still stands.
+    assert!(shelf.lease(LIFE).await.unwrap().is_none());
+    // The refusal is that of the credentials, the count that of the account.
+    let elsewhere = other.read().await.unwrap();
+    assert!(elsewhere.refusal.is_none());
+    assert_eq!(elsewhere.counted, reading.counted);
+
+    // Tokens end the refusal; the count stays.
+    assert!(shelf.settle(next, entry("two", reading.now)).await.unwrap());
+    let reading = shelf.read().await.unwrap();
+    assert_eq!(token(&reading), Some("two"));
+    assert!(reading.refusal.is_none());
+    assert_eq!(reading.counted.len(), 1);
+
+    // An operator clears a refusal.
+    let lease = shelf.lease(LIFE).await.unwrap().unwrap();
+    let change = Change {
+        refusal: Some((REFUSAL, LIFE)),
+        ..Change::default()
+    };
+    assert!(shelf.settle(lease, change).await.unwrap());
+    assert!(shelf.read().await.unwrap().refusal.is_some());
+    shelf.clear_refusal().await.unwrap();
+    assert!(shelf.read().await.unwrap().refusal.is_none());
+}
+
+fn file_store(folder: &std::path::Path) -> FileStore {
+    FileStore::new(folder.to_owned(), "test".to_owned(), None)
+}
+
+/// The one file of a kind in a folder.
+fn only(folder: &std::path::Path, kind: &str) -> std::path::PathBuf {
+    let paths = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let mut found = paths.filter(|path| path.extension().is_some_and(|is| is == kind));
+    let only = found.next().unwrap();
+    assert!(found.next().is_none());
+    only
+}
+
+async fn written(store: &FileStore) {
+    let shelf = store.shelf(&login());
+    let now = shelf.read().await.unwrap().now;
+    let lease = shelf.lease(LIFE).await.unwrap().unwrap();
+    assert!(shelf.settle(lease, entry("one", now)).await.unwrap());
+}
+
+#[tokio::test]
+async fn files_keep_the_laws() {
+    let folder = tempfile::tempdir().unwrap();
+    laws(&file_store(folder.path())).await;
+}
+
+#[tokio::test]
+async fn files_outlive_a_store_and_are_for_their_owner_alone() {
+    let parent = tempfile::tempdir().unwrap();
+    let folder = parent.path().join("made");
+    written(&file_store(&folder)).await;
+    let reading = file_store(&folder).shelf(&login()).read().await.unwrap();
+    assert_eq!(token(&reading), Some("one"));
+    let mode = |path: &std::path::Path| path.metadata().unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&folder), 0o700);
+    assert_eq!(mode(&only(&folder, "json")), 0o600);
+    assert_eq!(mode(&only(&folder, "lock")), 0o600);
+    let text = std::fs::read_to_string(only(&folder, "json")).unwrap();
+    assert!(!text.contains("one") && !text.contains("refresh"));
+}
+
+#[tokio::test]
+async fn a_file_that_makes_no_sense_is_empty_and_is_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = file_store(folder.path());
+    written(&store).await;
+    std::fs::write(only(folder.path(), "json"), b"{\"lease\":").unwrap();
+    assert!(store.shelf(&login()).read().await.unwrap().entry.is_none());
+    written(&store).await;
+    assert_eq!(token(&store.shelf(&login()).read().await.unwrap()), Some("one"));
+}
+
+#[tokio::test]
+async fn a_value_that_was_copied_to_another_name_is_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = file_store(folder.path());
+    written(&store).await;
+    let path = only(folder.path(), "json");
+    let mut other = login();
+    other.scope = "other".to_owned();
+    let (from, to) = (
+        names::Names::of("test", &login()),
+        names::Names::of("test", &other),
+    );
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replace(&from.entry, &to.entry)).unwrap();
+    assert!(store.shelf(&other).read().await.unwrap().entry.is_none());
+}
+
+#[tokio::test]
+async fn tokens_from_the_future_are_dead_and_refusals_from_there_are_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let shelf = file_store(folder.path()).shelf(&login());
+    let now = shelf.read().await.unwrap().now;
+    let lease = shelf.lease(LIFE).await.unwrap().unwrap();
+    let change = entry("one", StoreTime(now.0 + 3_600_000));
+    assert!(shelf.settle(lease, change).await.unwrap());
+    let reading = shelf.read().await.unwrap();
+    assert!(reading.entry.unwrap().expires_at <= reading.now);
+    let plain = record::of_refusal(&REFUSAL, now.plus(LIFE), now.plus(2 * LIFE)).unwrap();
+    assert!(record::refusal(&plain, now).is_none());
+    assert!(record::refusal(&plain, now.plus(LIFE)).is_some());
+}
+
+#[tokio::test]
+async fn a_folder_that_cannot_be_made_takes_no_writes() {
+    let folder = tempfile::tempdir().unwrap();
+    let taken = folder.path().join("file");
+    std::fs::write(&taken, b"").unwrap();
+    let shelf = file_store(&taken).shelf(&login());
+    assert_eq!(shelf.lease(LIFE).await.unwrap_err(), StoreError::Unwritable);
+}
+
+#[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "the bound is one of real time")]
+async fn a_lock_that_is_never_given_back_holds_nobody_for_long() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = file_store(folder.path());
+    written(&store).await;
+    let lock = std::fs::File::open(only(folder.path(), "lock")).unwrap();
+    flock(&lock, FlockOperation::LockExclusive).unwrap();
+    let shelf = store.shelf(&login());
+    let start = Instant::now();
+    assert_eq!(shelf.lease(LIFE).await.unwrap_err(), StoreError::TimedOut);
+    assert!(start.elapsed() < Duration::from_secs(3));
+    // Who only reads needs no lock.
+    assert_eq!(token(&shelf.read().await.unwrap()), Some("one"));
+    drop(lock);
+    assert!(shelf.lease(LIFE).await.unwrap().is_some());
+}
