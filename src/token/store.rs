@@ -11,6 +11,7 @@
 pub mod file;
 pub mod names;
 mod record;
+pub mod redis;
 pub mod seal;
 #[cfg(test)]
 mod tests;

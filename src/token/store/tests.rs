@@ -7,6 +7,7 @@ use http::StatusCode;
 use rustix::fs::{FlockOperation, flock};
 
 use super::file::FileStore;
+use super::redis::RedisStore;
 use super::*;
 use crate::token::OAuthError;
 use crate::token::grant::Grant;
@@ -228,4 +229,125 @@ async fn a_lock_that_is_never_given_back_holds_nobody_for_long() {
     assert_eq!(token(&shelf.read().await.unwrap()), Some("one"));
     drop(lock);
     assert!(shelf.lease(LIFE).await.unwrap().is_some());
+}
+
+/// A Redis server of a test's own, on a socket in its folder; killed when dropped.
+struct RedisServer {
+    child: std::process::Child,
+    socket: std::path::PathBuf,
+    _folder: tempfile::TempDir,
+}
+
+impl RedisServer {
+    async fn start(options: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("redis.sock");
+        let child = std::process::Command::new("redis-server")
+            .args(["--port", "0", "--save", "", "--appendonly", "no", "--unixsocket"])
+            .arg(&socket)
+            .arg("--dir")
+            .arg(folder.path())
+            .args(options)
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .expect("redis-server, of the Debian package of that name");
+        // The socket takes connections as soon as it is there.
+        while tokio::net::UnixStream::connect(&socket).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Self {
+            child,
+            socket,
+            _folder: folder,
+        }
+    }
+
+    fn store(&self) -> RedisStore {
+        redis_at(&self.socket)
+    }
+
+    fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn redis_at(socket: &std::path::Path) -> RedisStore {
+    let url = Secret::new(format!("redis+unix://{}", socket.display()));
+    RedisStore::new(&url, "test".to_owned(), None).unwrap()
+}
+
+#[tokio::test]
+async fn redis_keeps_the_laws() {
+    let server = RedisServer::start(&[]).await;
+    laws(&server.store()).await;
+}
+
+#[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "the bound is one of real time")]
+async fn a_paused_server_holds_nobody_for_long_and_is_used_again_when_it_goes_on() {
+    let server = RedisServer::start(&[]).await;
+    let shelf = server.store().shelf(&login());
+    shelf.read().await.unwrap();
+    server.signal(rustix::process::Signal::STOP);
+    let start = Instant::now();
+    assert_eq!(shelf.read().await.unwrap_err(), StoreError::TimedOut);
+    assert_eq!(shelf.lease(LIFE).await.unwrap_err(), StoreError::TimedOut);
+    assert!(start.elapsed() < Duration::from_secs(6));
+    server.signal(rustix::process::Signal::CONT);
+    shelf.read().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_that_is_gone_is_told_at_once() {
+    let mut server = RedisServer::start(&[]).await;
+    let shelf = server.store().shelf(&login());
+    shelf.read().await.unwrap();
+    server.child.kill().unwrap();
+    server.child.wait().unwrap();
+    assert_eq!(shelf.read().await.unwrap_err(), StoreError::Unreachable);
+    assert_eq!(shelf.lease(LIFE).await.unwrap_err(), StoreError::Unreachable);
+}
+
+#[tokio::test]
+async fn a_full_server_takes_no_writes_and_is_still_read() {
+    let server = RedisServer::start(&["--maxmemory", "1", "--maxmemory-policy", "noeviction"]).await;
+    let shelf = server.store().shelf(&login());
+    assert_eq!(shelf.lease(LIFE).await.unwrap_err(), StoreError::Unwritable);
+    let settled = shelf.settle(
+        Lease("lost".to_owned()),
+        Change {
+            counted: true,
+            ..Change::default()
+        },
+    );
+    assert_eq!(settled.await.unwrap_err(), StoreError::Unwritable);
+    assert!(shelf.read().await.unwrap().entry.is_none());
+}
+
+#[tokio::test]
+async fn a_server_that_is_no_redis_is_told_in_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("garbage.sock");
+    let listener = tokio::net::UnixListener::bind(&socket).unwrap();
+    let answering = tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ =
+                tokio::io::AsyncWriteExt::write_all(&mut stream, b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+        }
+    });
+    let error = redis_at(&socket).shelf(&login()).read().await.unwrap_err();
+    assert!(
+        matches!(error, StoreError::Nonsense | StoreError::Unreachable),
+        "{error}"
+    );
+    answering.abort();
 }
