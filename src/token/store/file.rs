@@ -217,7 +217,7 @@ impl Place {
             }
             if let Some((refusal, cool_down)) = &change.refusal {
                 let until = now.plus(*cool_down);
-                let plain = record::of_refusal(refusal, now, until).ok_or(StoreError::Nonsense)?;
+                let plain = record::of_refusal(*refusal, now, until).ok_or(StoreError::Nonsense)?;
                 self.put(content, &self.names.refusal, &plain, until)?;
             }
             if change.counted {
@@ -268,15 +268,15 @@ impl Place {
                 .mode(0o600)
                 .open(&self.lock)
         };
-        let file = open().or_else(|error| match error.kind() {
-            io::ErrorKind::NotFound => {
-                DirBuilder::new()
-                    .recursive(true)
-                    .mode(0o700)
-                    .create(&self.folder)?;
-                open()
+        let file = open().or_else(|error| {
+            if error.kind() != io::ErrorKind::NotFound {
+                return Err(error);
             }
-            _ => Err(error),
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(&self.folder)?;
+            open()
         });
         let file = file.map_err(|_| StoreError::Unwritable)?;
         let mut waited = Duration::ZERO;

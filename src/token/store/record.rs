@@ -89,7 +89,7 @@ pub(super) fn entry(plain: &[u8], now: StoreTime) -> Option<Entry> {
     (end_of(&entry) > now).then_some(entry)
 }
 
-pub(super) fn of_refusal(refusal: &Refusal, at: StoreTime, until: StoreTime) -> Option<Vec<u8>> {
+pub(super) fn of_refusal(refusal: Refusal, at: StoreTime, until: StoreTime) -> Option<Vec<u8>> {
     let record = RefusalRecord {
         status: refusal.status.as_u16(),
         error: refusal.error.to_string(),

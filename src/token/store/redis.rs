@@ -166,14 +166,15 @@ impl From<RedisError> for Failure {
         if error.is_timeout() {
             return Self::lost(StoreError::TimedOut);
         }
-        match (error.kind(), error.code()) {
-            (_, Some("OOM" | "READONLY" | "MISCONF" | "NOREPLICAS" | "NOPERM")) => {
-                StoreError::Unwritable.into()
-            }
-            (ErrorKind::Server(ServerErrorKind::BusyLoading), _)
-            | (ErrorKind::Io | ErrorKind::AuthenticationFailed, _)
-            | (_, Some("NOAUTH" | "WRONGPASS")) => Self::lost(StoreError::Unreachable),
-            _ => Self::lost(StoreError::Nonsense),
+        let unreachable = matches!(
+            error.kind(),
+            ErrorKind::Io | ErrorKind::AuthenticationFailed | ErrorKind::Server(ServerErrorKind::BusyLoading)
+        );
+        match error.code() {
+            Some("OOM" | "READONLY" | "MISCONF" | "NOREPLICAS" | "NOPERM") => StoreError::Unwritable.into(),
+            Some("NOAUTH" | "WRONGPASS") => Self::lost(StoreError::Unreachable),
+            Some(_) | None if unreachable => Self::lost(StoreError::Unreachable),
+            Some(_) | None => Self::lost(StoreError::Nonsense),
         }
     }
 }
@@ -250,7 +251,8 @@ impl RedisShelf {
         }
         let (mut refusal, mut refusal_life) = (Vec::new(), 0);
         if let Some((refused, cool_down)) = &change.refusal {
-            let plain = record::of_refusal(refused, now, now.plus(*cool_down)).ok_or(StoreError::Nonsense)?;
+            let plain =
+                record::of_refusal(*refused, now, now.plus(*cool_down)).ok_or(StoreError::Nonsense)?;
             refusal = seal(&self.names.refusal, &plain)?;
             refusal_life = millis(*cool_down);
         }

@@ -199,7 +199,7 @@ async fn tokens_from_the_future_are_dead_and_refusals_from_there_are_none() {
     assert!(shelf.settle(lease, change).await.unwrap());
     let reading = shelf.read().await.unwrap();
     assert!(reading.entry.unwrap().expires_at <= reading.now);
-    let plain = record::of_refusal(&REFUSAL, now.plus(LIFE), now.plus(2 * LIFE)).unwrap();
+    let plain = record::of_refusal(REFUSAL, now.plus(LIFE), now.plus(2 * LIFE)).unwrap();
     assert!(record::refusal(&plain, now).is_none());
     assert!(record::refusal(&plain, now.plus(LIFE)).is_some());
 }
