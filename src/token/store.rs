@@ -15,6 +15,7 @@ pub mod redis;
 pub mod seal;
 #[cfg(test)]
 mod tests;
+pub mod watched;
 
 use std::sync::Arc;
 use std::time::Duration;

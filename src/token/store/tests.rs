@@ -4,11 +4,14 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::time::Instant;
 
 use http::StatusCode;
+use prometheus_client::metrics::counter::Counter;
 use rustix::fs::{FlockOperation, flock};
 
 use super::file::FileStore;
 use super::redis::RedisStore;
+use super::watched::Watched;
 use super::*;
+use crate::clock::Clock;
 use crate::token::OAuthError;
 use crate::token::grant::Grant;
 
@@ -350,4 +353,26 @@ async fn a_server_that_is_no_redis_is_told_in_time() {
         "{error}"
     );
     answering.abort();
+}
+
+#[tokio::test]
+async fn a_store_that_is_away_is_left_alone_and_noticed_when_it_is_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let errors = Counter::default();
+    let (clock, hand) = Clock::manual();
+    let blocked = folder.path().join("store");
+    std::fs::write(&blocked, b"").unwrap();
+    let watched = Watched::new(Arc::new(file_store(&blocked)), errors.clone(), clock);
+    let shelf = watched.shelf(&login());
+    for _ in 0..10 {
+        shelf.lease(LIFE).await.unwrap_err();
+    }
+    assert_eq!(errors.get(), 1);
+    // Once it is there again, the next probe finds out.
+    std::fs::remove_file(&blocked).unwrap();
+    shelf.lease(LIFE).await.unwrap_err();
+    hand.sleep_through(Duration::from_secs(3));
+    let lease = shelf.lease(LIFE).await.unwrap().unwrap();
+    assert!(shelf.settle(lease, Change::default()).await.unwrap());
+    assert_eq!(errors.get(), 1);
 }

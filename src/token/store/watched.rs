@@ -1,0 +1,144 @@
+//! A store that is left alone while it is away.
+//!
+//! 1. While a store cannot be asked, operations fail at once; one each [`PROBE`] is let through to see whether it
+//!    is back. So a store that is away costs no caller a wait, but the one who probes.
+//! 2. One warning when it goes, one line when it is back, whatever the load.
+//! 3. A store that takes no writes is still read: only who writes finds out, and only a write shows that it is
+//!    over.
+//! 4. Each error of the store itself is counted; operations that were not tried are not.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use prometheus_client::metrics::counter::Counter;
+
+use super::{Change, Lease, Reading, Shelf, Store, StoreError};
+use crate::clock::{Clock, Moment};
+use crate::token::BoxFuture;
+use crate::token::grant::Login;
+
+/// How long a store that is away is left alone.
+const PROBE: Duration = Duration::from_secs(3);
+
+/// A store, and how it stands.
+pub struct Watched {
+    store: Arc<dyn Store>,
+    watch: Arc<Watch>,
+}
+
+impl Watched {
+    /// Watches `store`; its errors are counted in `errors`.
+    #[must_use]
+    pub fn new(store: Arc<dyn Store>, errors: Counter, clock: Clock) -> Self {
+        let watch = Watch {
+            errors,
+            clock,
+            away: Mutex::new(None),
+        };
+        Self {
+            store,
+            watch: Arc::new(watch),
+        }
+    }
+}
+
+impl Store for Watched {
+    fn shelf(&self, login: &Login) -> Arc<dyn Shelf> {
+        Arc::new(WatchedShelf {
+            shelf: self.store.shelf(login),
+            watch: Arc::clone(&self.watch),
+        })
+    }
+}
+
+/// What an operation shows of a store where it succeeds.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Read,
+    Write,
+}
+
+struct Away {
+    error: StoreError,
+    next_probe: Moment,
+}
+
+struct Watch {
+    errors: Counter,
+    clock: Clock,
+    away: Mutex<Option<Away>>,
+}
+
+impl Watch {
+    async fn run<T>(
+        &self,
+        kind: Kind,
+        operation: BoxFuture<'_, Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        self.admit(kind)?;
+        let outcome = operation.await;
+        match &outcome {
+            Ok(_) => self.succeeded(kind),
+            Err(error) => self.failed(*error),
+        }
+        outcome
+    }
+
+    /// Rules 1 and 3.
+    fn admit(&self, kind: Kind) -> Result<(), StoreError> {
+        let mut away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.clock.now();
+        match away.as_mut() {
+            None => Ok(()),
+            Some(away) if away.error == StoreError::Unwritable && kind == Kind::Read => Ok(()),
+            Some(away) if away.next_probe <= now => {
+                away.next_probe = now + PROBE;
+                Ok(())
+            }
+            Some(away) => Err(away.error),
+        }
+    }
+
+    fn succeeded(&self, kind: Kind) {
+        let mut away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
+        let over = |away: &mut Away| kind == Kind::Write || away.error != StoreError::Unwritable;
+        if away.take_if(over).is_some() {
+            tracing::info!("the shared cache is back");
+        }
+    }
+
+    fn failed(&self, error: StoreError) {
+        self.errors.inc();
+        let mut away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
+        if away.is_none() {
+            tracing::warn!(cause = %error, "the shared cache is left alone; this process goes on by itself");
+        }
+        *away = Some(Away {
+            error,
+            next_probe: self.clock.now() + PROBE,
+        });
+    }
+}
+
+struct WatchedShelf {
+    shelf: Arc<dyn Shelf>,
+    watch: Arc<Watch>,
+}
+
+impl Shelf for WatchedShelf {
+    fn read(&self) -> BoxFuture<'_, Result<Reading, StoreError>> {
+        Box::pin(self.watch.run(Kind::Read, self.shelf.read()))
+    }
+
+    fn lease(&self, life: Duration) -> BoxFuture<'_, Result<Option<Lease>, StoreError>> {
+        Box::pin(self.watch.run(Kind::Write, self.shelf.lease(life)))
+    }
+
+    fn settle(&self, lease: Lease, change: Change) -> BoxFuture<'_, Result<bool, StoreError>> {
+        Box::pin(self.watch.run(Kind::Write, self.shelf.settle(lease, change)))
+    }
+
+    fn clear_refusal(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(self.watch.run(Kind::Write, self.shelf.clear_refusal()))
+    }
+}
