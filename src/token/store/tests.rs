@@ -245,24 +245,18 @@ impl RedisServer {
     async fn start(options: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("redis.sock");
-        let child = std::process::Command::new("redis-server")
-            .args(["--port", "0", "--save", "", "--appendonly", "no", "--unixsocket"])
-            .arg(&socket)
-            .arg("--dir")
-            .arg(folder.path())
-            .args(options)
-            .stdout(std::process::Stdio::null())
-            .spawn()
-            .expect("redis-server, of the Debian package of that name");
-        // The socket takes connections as soon as it is there.
-        while tokio::net::UnixStream::connect(&socket).await.is_err() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
         Self {
-            child,
+            child: redis_server(&socket, options).await,
             socket,
             _folder: folder,
         }
+    }
+
+    /// Kills the server and starts another in its place.
+    async fn restart(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        self.child = redis_server(&self.socket, &[]).await;
     }
 
     fn store(&self) -> RedisStore {
@@ -280,6 +274,21 @@ impl Drop for RedisServer {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+async fn redis_server(socket: &std::path::Path, options: &[&str]) -> std::process::Child {
+    let child = std::process::Command::new("redis-server")
+        .args(["--port", "0", "--save", "", "--appendonly", "no", "--unixsocket"])
+        .arg(socket)
+        .args(options)
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .expect("redis-server, of the Debian package of that name");
+    // The socket takes connections as soon as it is there.
+    while tokio::net::UnixStream::connect(socket).await.is_err() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    child
 }
 
 fn redis_at(socket: &std::path::Path) -> RedisStore {
@@ -375,4 +384,58 @@ async fn a_store_that_is_away_is_left_alone_and_noticed_when_it_is_back() {
     let lease = shelf.lease(LIFE).await.unwrap().unwrap();
     assert!(shelf.settle(lease, Change::default()).await.unwrap());
     assert_eq!(errors.get(), 1);
+}
+
+#[tokio::test]
+async fn a_value_in_redis_that_was_changed_or_copied_is_none() {
+    let server = RedisServer::start(&[]).await;
+    let store = server.store();
+    let shelf = store.shelf(&login());
+    let now = shelf.read().await.unwrap().now;
+    let lease = shelf.lease(LIFE).await.unwrap().unwrap();
+    assert!(shelf.settle(lease, entry("one", now)).await.unwrap());
+    let mut other = login();
+    other.scope = "other".to_owned();
+    let (from, to) = (
+        names::Names::of("test", &login()).entry,
+        names::Names::of("test", &other).entry,
+    );
+    let client = ::redis::Client::open(format!("redis+unix://{}", server.socket.display())).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let copied: bool = ::redis::cmd("COPY")
+        .arg(&from)
+        .arg(&to)
+        .query_async(&mut connection)
+        .await
+        .unwrap();
+    assert!(copied);
+    assert!(store.shelf(&other).read().await.unwrap().entry.is_none());
+    let _: u64 = ::redis::cmd("SETRANGE")
+        .arg(&from)
+        .arg(40)
+        .arg("tampered")
+        .query_async(&mut connection)
+        .await
+        .unwrap();
+    assert!(shelf.read().await.unwrap().entry.is_none());
+    // What is refused is replaced by the next login.
+    let lease = shelf.lease(LIFE).await.unwrap().unwrap();
+    assert!(shelf.settle(lease, entry("two", now)).await.unwrap());
+    assert_eq!(token(&shelf.read().await.unwrap()), Some("two"));
+}
+
+#[tokio::test]
+async fn a_server_that_restarts_empty_is_used_again() {
+    let mut server = RedisServer::start(&[]).await;
+    let shelf = server.store().shelf(&login());
+    shelf.read().await.unwrap();
+    let _held = shelf.lease(LIFE).await.unwrap().unwrap();
+    server.restart().await;
+    // The old connection costs one error at most.
+    let reading = match shelf.read().await {
+        Err(StoreError::Unreachable) => shelf.read().await,
+        first => first,
+    };
+    assert!(reading.unwrap().entry.is_none());
+    assert!(shelf.lease(LIFE).await.unwrap().is_some());
 }
