@@ -59,6 +59,7 @@ pub enum StartError {
 pub struct App {
     addresses: Vec<SocketAddr>,
     admin_addresses: Vec<SocketAddr>,
+    tokens: Arc<TokenCache>,
     end: CancellationToken,
     ended: JoinHandle<()>,
 }
@@ -101,13 +102,14 @@ impl App {
             front,
             back,
             upstream,
-            tokens,
+            Arc::clone(&tokens),
             settings.shutdown,
             end.clone(),
         );
         Ok(Self {
             addresses,
             admin_addresses,
+            tokens,
             end,
             ended: tokio::spawn(running),
         })
@@ -123,6 +125,13 @@ impl App {
     #[must_use]
     pub fn admin_addresses(&self) -> &[SocketAddr] {
         &self.admin_addresses
+    }
+
+    /// Heeds SIGHUP: lets every refused login be tried once more, as an operator asks who has mended the accounts
+    /// at Fluent.
+    pub fn retry(&self) {
+        let cleared = self.tokens.retry();
+        tracing::info!(cleared, "SIGHUP lets refused logins be tried once more");
     }
 
     /// Ends in order: see the rules of this module.

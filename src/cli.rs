@@ -232,6 +232,8 @@ fn serve(loaded: &Loaded) -> ExitCode {
 
 async fn run_until_signalled(settings: &Settings) -> Result<(), Box<dyn std::error::Error>> {
     let mut signals = Signals::new()?;
+    // Once the end has begun nobody listens for it, and it does nothing.
+    let mut hang_up = signal(SignalKind::hangup())?;
     let app = App::start(settings, Clock::system())?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -239,10 +241,15 @@ async fn run_until_signalled(settings: &Settings) -> Result<(), Box<dyn std::err
         admin = ?app.admin_addresses(),
         "serving"
     );
-    signals.next().await;
+    loop {
+        tokio::select! {
+            () = signals.end() => break,
+            _ = hang_up.recv() => app.retry(),
+        }
+    }
     tokio::select! {
         () = app.stop() => Ok(()),
-        () = signals.next() => Err("a second signal cut the shutdown short".into()),
+        () = signals.end() => Err("a second signal cut the shutdown short".into()),
     }
 }
 
@@ -260,7 +267,8 @@ impl Signals {
         })
     }
 
-    async fn next(&mut self) {
+    /// Waits for one that ends the program.
+    async fn end(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}

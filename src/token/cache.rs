@@ -151,6 +151,13 @@ impl TokenCache {
         self.default_source().is_some_and(Source::has_held_a_token)
     }
 
+    /// Lets every refused login be tried once more, see [`Source::retry`]; says how many a refusal held. Names
+    /// that share a login count once.
+    pub fn retry(&self) -> usize {
+        let sources = self.instances.values().flat_map(BTreeMap::values);
+        sources.filter(|source| source.retry()).count()
+    }
+
     /// How each user of each instance stands, in the order of their names.
     pub fn status(&self) -> impl Iterator<Item = (&Name, &Name, Status)> {
         self.instances.iter().flat_map(|(instance, users)| {

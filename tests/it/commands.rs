@@ -380,6 +380,50 @@ async fn retry_clears_a_refusal_and_the_login_follows_without_a_request() {
     assert_eq!(sandbox.seen().counts().token_requests, 2);
 }
 
+/// Sends SIGHUP, and waits until it is heeded; gives the number of refusals that it cleared.
+async fn hang_up(process: &mut Process) -> u64 {
+    let pid = rustix::process::Pid::from_raw(i32::try_from(process.id()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::HUP).unwrap();
+    let heeded = process
+        .line_with("SIGHUP lets refused logins be tried once more")
+        .await;
+    heeded["cleared"].as_u64().unwrap()
+}
+
+/// A process whose first login was refused.
+async fn refused_process(times: Times) -> (Sandbox, Process) {
+    let sandbox = sandbox(fluent()).await;
+    sandbox.faults().inject(Place::Token, times, refusal());
+    let process = Process::start(Process::command(&sandbox.url())).await;
+    let answer = process.client().graphql("{ me { id } }").await;
+    answer.assert_refused(502, "CREDENTIALS_REFUSED");
+    (sandbox, process)
+}
+
+#[tokio::test]
+async fn sighup_clears_a_refusal_and_ends_nothing() {
+    let (sandbox, mut process) = refused_process(Times::Once).await;
+    assert_eq!(hang_up(&mut process).await, 1);
+    sandbox.seen().wait_for(|counts| counts.tokens_issued == 1).await;
+    process.client().graphql("{ me { id } }").await.assert_good();
+    assert_eq!(hang_up(&mut process).await, 0);
+    process.client().graphql("{ me { id } }").await.assert_good();
+    assert_eq!(sandbox.seen().counts().token_requests, 2);
+    assert!(process.terminate().await.success());
+}
+
+#[tokio::test]
+async fn sighups_cannot_lock_the_account() {
+    let (sandbox, mut process) = refused_process(Times::Always).await;
+    for _ in 0..12 {
+        hang_up(&mut process).await;
+        let answer = process.client().graphql("{ me { id } }").await;
+        assert!([502, 503].contains(&answer.status.as_u16()), "{}", answer.status);
+    }
+    assert_eq!(sandbox.seen().counts().token_requests, 4);
+    assert!(sandbox.seen().login_invariant_violations().is_empty());
+}
+
 #[tokio::test]
 async fn retries_cannot_lock_the_account() {
     let (sandbox, proxy) = refused(Times::Always).await;
