@@ -99,7 +99,7 @@ impl Settings {
 /// What is wrong with it, or with the sources as a whole, such as unknown keys.
 pub fn admin_address(sources: &Sources) -> Result<Option<Address>, Problems> {
     let catalogue = key::Catalogue::of(&schema::shape());
-    let gathered = layers::Gathered::of(sources, &catalogue);
+    let gathered = layers::Gathered::without_profiles(sources, &catalogue);
     let settled = match gathered.merge() {
         Ok(merged) => settle::admin_address(gathered, &merged),
         Err(error) => Err(vec![Problem::broken(&error)]),

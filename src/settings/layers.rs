@@ -55,6 +55,17 @@ pub(super) struct Merged {
 impl Gathered {
     /// Reads all sources.
     pub(super) fn of(sources: &Sources, catalogue: &Catalogue) -> Self {
+        let mut gathered = Self::read(sources, catalogue);
+        profile::read(&mut gathered, catalogue, &sources.environment);
+        gathered.complete(catalogue)
+    }
+
+    /// Reads the sources but profiles, which hold nothing but where and as whom to log in.
+    pub(super) fn without_profiles(sources: &Sources, catalogue: &Catalogue) -> Self {
+        Self::read(sources, catalogue).complete(catalogue)
+    }
+
+    fn read(sources: &Sources, catalogue: &Catalogue) -> Self {
         let mut gathered = Self::default();
         file::read_text(&mut gathered, catalogue, DEFAULT, &|_| Source::Default);
         let named = environment::settings_file(&sources.environment);
@@ -66,10 +77,13 @@ impl Gathered {
         for assignment in &sources.set {
             gathered.assign(catalogue, assignment);
         }
-        profile::read(&mut gathered, catalogue, &sources.environment);
-        gathered.default_instances();
-        gathered.twins(catalogue);
         gathered
+    }
+
+    fn complete(mut self, catalogue: &Catalogue) -> Self {
+        self.default_instances();
+        self.twins(catalogue);
+        self
     }
 
     /// Takes a value in, and the names that its key holds.

@@ -4,7 +4,9 @@
 //! 2. `profile.json` gives `url` (its `baseUrl`), `client_id` (`id`) and `client_secret` (`clientSecret`) and names
 //!    the user; `user.NAME.json` of that user gives `username` and `password`. What one leaves out is not given.
 //! 3. A profile is the lowest layer but the defaults: what is set anywhere else wins.
-//! 4. A name leads nowhere but to a file of the profile. What is wrong is told by file and field, never by content.
+//! 4. A secret goes only with the name that it belongs to: where a client id or a username is set elsewhere, or no user
+//!    logs in, the profile's own is left aside with its secret, as a wrong pair would count as a failed login.
+//! 5. A name leads nowhere but to a file of the profile. What is wrong is told by file and field, never by content.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -22,13 +24,9 @@ const FOLDER: &str = "FLUENT_PROFILE_DIR";
 /// Where they stand in the home folder.
 const HOME_FOLDER: &str = ".fluentcommerce";
 
-/// Fields of `profile.json`, and the keys that they stand for.
-const PROFILE_FIELDS: [(&str, &str); 3] = [
-    ("baseUrl", "url"),
-    ("id", "client_id"),
-    ("clientSecret", "client_secret"),
-];
-/// The same of a user's file.
+/// Fields of `profile.json` that belong together, and the keys that they stand for.
+const CLIENT_FIELDS: [(&str, &str); 2] = [("id", "client_id"), ("clientSecret", "client_secret")];
+/// Fields of a user's file.
 const USER_FIELDS: [(&str, &str); 2] = [("username", "username"), ("password", "password")];
 
 /// Reads the profile of each instance that names one.
@@ -78,8 +76,12 @@ impl Reader<'_> {
         let folder = folder(environment)?.join(name);
         let path = folder.join("profile.json");
         let profile = self.object(&path)?;
-        self.give(&path, &profile, &PROFILE_FIELDS)?;
-        let Some(user) = text(&path, &profile, "user")? else {
+        self.give(&path, &profile, &[("baseUrl", "url")])?;
+        if !self.is_set("client_id") {
+            self.give(&path, &profile, &CLIENT_FIELDS)?;
+        }
+        let user = text(&path, &profile, "user")?;
+        let Some(user) = user.filter(|_| !self.is_set("username") && self.has_user()) else {
             return Ok(());
         };
         if !is_file_name(user) {
@@ -91,6 +93,22 @@ impl Reader<'_> {
         let path = folder.join(format!("user.{user}.json"));
         let user = self.object(&path)?;
         self.give(&path, &user, &USER_FIELDS)
+    }
+
+    /// Whether a key has a value beside the profile's, written out or in a file.
+    fn is_set(&self, name: &str) -> bool {
+        let key = self.instance.join(name);
+        let twin = key.twin();
+        let is_it = |entry: &super::Entry| entry.key == key || Some(&entry.key) == twin.as_ref();
+        self.gathered.entries.iter().any(is_it)
+    }
+
+    /// Whether the grant is one of a user.
+    fn has_user(&self) -> bool {
+        let key = self.instance.join("grant_type");
+        let given = self.gathered.entries.iter().filter(|entry| entry.key == key);
+        let given = given.max_by_key(|entry| entry.source.layer());
+        given.and_then(|entry| entry.given.text()) != Some("client_credentials")
     }
 
     /// Reads a file that holds one JSON object.

@@ -38,13 +38,40 @@ fn a_profile_gives_url_client_and_user_and_is_watched() {
 
 #[test]
 fn what_is_set_elsewhere_wins_over_a_profile_and_a_profile_over_defaults() {
-    let trial = trial(PROFILE, USER)
-        .variable("FLUENT_USERNAME", "bob")
-        .write("pw", "hunter9\n");
+    let trial = trial(PROFILE, USER).write("pw", "hunter9\n");
     let path = trial.path("pw");
     let settings = trial.variable("FLUENT_PASSWORD_FILE", path).settings();
     let own = password(&settings, "default", "default");
-    assert_eq!(own, ("bob".into(), "hunter9".into()));
+    assert_eq!(own, ("ann".into(), "hunter9".into()));
+}
+
+#[test]
+fn a_secret_of_a_profile_goes_with_no_other_name() {
+    let problem = trial(PROFILE, USER).variable("FLUENT_USERNAME", "bob").problem();
+    assert!(problem.contains("fluent.password is not set"), "{problem}");
+    let problem = trial(PROFILE, USER)
+        .variable("FLUENT_CLIENT_ID", "OTHER")
+        .problem();
+    assert!(problem.contains("fluent.client_secret is not set"), "{problem}");
+}
+
+#[test]
+fn no_user_of_a_profile_is_read_where_none_logs_in() {
+    let nobody = PROFILE.replace("\"ann\"", "\"bob\"");
+    let loaded = trial(&nobody, USER)
+        .variable("FLUENT_GRANT_TYPE", "client_credentials")
+        .load();
+    let login = &loaded.settings.instances["default"].users["default"];
+    assert_eq!(
+        (login.grant.name(), loaded.secret_files.len()),
+        ("client_credentials", 1)
+    );
+}
+
+#[test]
+fn who_asks_for_the_admin_address_reads_no_profile() {
+    let trial = trial("no JSON", USER);
+    admin_address(&trial.sources).unwrap();
 }
 
 #[test]
