@@ -3,7 +3,7 @@
 //! 1. The clock is the server's (`TIME`), so that processes need not agree on the time.
 //! 2. A lease is `SET NX PX` with a random value; one script settles it: tokens are written only while the lease
 //!    holds that value, a refusal and a count always.
-//! 3. Each operation ends within [`PATIENCE`], connecting included. A connection is made when it is needed, shared
+//! 3. Each operation ends within `PATIENCE`, connecting included. A connection is made when it is needed, shared
 //!    by all, and dropped after the first error that is not the server's own refusal.
 //! 4. Errors of the server become one of the four of [`StoreError`]; their text, which may hold anything, goes
 //!    nowhere.

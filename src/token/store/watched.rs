@@ -1,6 +1,6 @@
 //! A store that is left alone while it is away.
 //!
-//! 1. While a store cannot be asked, operations fail at once; one each [`PROBE`] is let through to see whether it
+//! 1. While a store cannot be asked, operations fail at once; one each `PROBE` is let through to see whether it
 //!    is back. So a store that is away costs no caller a wait, but the one who probes.
 //! 2. One warning when it goes, one line when it is back, whatever the load.
 //! 3. A store that takes no writes is still read: only who writes finds out, and only a write shows that it is
