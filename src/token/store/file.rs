@@ -25,15 +25,13 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
 use super::names::Names;
-use super::record::{self, millis};
+use super::record::{self, MOST_COUNTED, PATIENCE, lately, millis};
 use super::seal::{KeyRing, Seal};
 use super::{Change, Lease, Reading, Shelf, Store, StoreError, StoreTime};
 use crate::token::BoxFuture;
 use crate::token::grant::Login;
 
-/// How long an operation may take.
-const PATIENCE: Duration = Duration::from_secs(1);
-/// How long it may wait for the lock; shorter, so that its thread ends before it is given up.
+/// How long one may wait for the lock: shorter than `PATIENCE`, so that its thread ends before it is given up.
 const LOCK_PATIENCE: Duration = Duration::from_millis(800);
 /// Between two tries for the lock.
 const LOCK_PAUSE: Duration = Duration::from_millis(5);
@@ -43,9 +41,6 @@ const THREADS: usize = 4;
 const LONGEST: u64 = 1024 * 1024;
 /// Sealed values of a kind in a file; more come only of secrets that change all the time.
 const MOST_VALUES: usize = 64;
-/// How long a counted login is remembered, and how many of an account: Fluent's window, and more than lock it.
-const COUNTED_LIVES: Duration = Duration::from_mins(16);
-const MOST_COUNTED: usize = 16;
 
 /// The store of one machine.
 #[derive(Debug)]
@@ -170,22 +165,10 @@ impl Place {
     fn read(&self) -> Result<Reading, StoreError> {
         let content = self.content()?;
         let now = now();
-        let open = |name: &str| {
-            let sealed = STANDARD.decode(&content.values.get(name)?.sealed).ok()?;
-            self.seal.open(name, &sealed)
-        };
-        Ok(Reading {
-            now,
-            entry: open(&self.names.entry).and_then(|plain| record::entry(&plain, now)),
-            refusal: open(&self.names.refusal).and_then(|plain| record::refusal(&plain, now)),
-            counted: content
-                .counted
-                .iter()
-                .copied()
-                .filter(lately(now))
-                .map(StoreTime)
-                .collect(),
-        })
+        let sealed = |name: &str| STANDARD.decode(&content.values.get(name)?.sealed).ok();
+        let values = (sealed(&self.names.entry), sealed(&self.names.refusal));
+        let place = (&self.names, &self.seal);
+        Ok(record::reading(now, place, values, content.counted))
     }
 
     fn lease(&self, life: Duration) -> Result<Option<Lease>, StoreError> {
@@ -351,11 +334,6 @@ impl Content {
             self.values.remove(&name);
         }
     }
-}
-
-/// Whether a login ended in the time that counts.
-fn lately(now: StoreTime) -> impl Fn(&u64) -> bool {
-    move |at| *at <= now.0 && now.0 - at < millis(COUNTED_LIVES)
 }
 
 fn now() -> StoreTime {

@@ -1,7 +1,9 @@
-//! How tokens and refusals are written before they are sealed, and what is believed when they are read.
+//! What every store keeps to: how tokens and refusals are written before they are sealed, what is believed when
+//! they are read, and how long anything is waited for and remembered.
 //!
 //! 1. What cannot be read is as good as nothing.
-//! 2. What was written in the future comes from a clock that was wrong: tokens are dead then, a refusal is none.
+//! 2. What was written in the future comes from a clock that was wrong: tokens are dead then, a refusal or a
+//!    count is none.
 
 use std::time::Duration;
 
@@ -9,10 +11,18 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::{Entry, StoreTime};
+use super::names::Names;
+use super::seal::Seal;
+use super::{Entry, Reading, StoreTime};
 use crate::secret::Secret;
 use crate::token::{OAuthError, Refusal};
 
+/// How long an operation on a store may take.
+pub(super) const PATIENCE: Duration = Duration::from_secs(1);
+/// How long a counted login is remembered: Fluent's window.
+pub(super) const COUNTED_LIVES: Duration = Duration::from_mins(16);
+/// How many counted logins of an account are remembered: more than lock it.
+pub(super) const MOST_COUNTED: usize = 16;
 /// How long tokens are kept past their end where there is a refresh token, whose life nothing tells.
 const REFRESHABLE: Duration = Duration::from_hours(30 * 24);
 
@@ -51,6 +61,27 @@ impl StoreTime {
 
 pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// What a store tells, from the sealed values that it has.
+pub(super) fn reading(
+    now: StoreTime,
+    (names, seal): (&Names, &Seal),
+    (sealed_entry, sealed_refusal): (Option<Vec<u8>>, Option<Vec<u8>>),
+    counted: impl IntoIterator<Item = u64>,
+) -> Reading {
+    let open = |name: &str, sealed: Option<Vec<u8>>| seal.open(name, &sealed?);
+    Reading {
+        now,
+        entry: open(&names.entry, sealed_entry).and_then(|plain| entry(&plain, now)),
+        refusal: open(&names.refusal, sealed_refusal).and_then(|plain| refusal(&plain, now)),
+        counted: counted.into_iter().filter(lately(now)).map(StoreTime).collect(),
+    }
+}
+
+/// Whether a login ended in the time that counts.
+pub(super) fn lately(now: StoreTime) -> impl Fn(&u64) -> bool {
+    move |at| *at <= now.0 && now.0 - at < millis(COUNTED_LIVES)
 }
 
 /// When nobody can use an entry any more.

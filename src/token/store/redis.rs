@@ -8,25 +8,19 @@
 //! 4. Errors of the server become one of the four of [`StoreError`]; their text, which may hold anything, goes
 //!    nowhere.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, ErrorKind, RedisError, Script, ServerErrorKind};
 
 use super::names::Names;
-use super::record::{self, millis};
+use super::record::{self, COUNTED_LIVES, MOST_COUNTED, PATIENCE, millis};
 use super::seal::{KeyRing, Seal};
 use super::{Change, Lease, Reading, Shelf, Store, StoreError, StoreTime};
 use crate::secret::Secret;
 use crate::token::BoxFuture;
 use crate::token::grant::Login;
-
-/// How long an operation may take.
-const PATIENCE: Duration = Duration::from_secs(1);
-/// How long a counted login is remembered, and how many of an account: Fluent's window, and more than lock it.
-const COUNTED_LIVES: Duration = Duration::from_mins(16);
-const MOST_COUNTED: usize = 16;
 
 /// Rule 2. Keys: lease, entry, refusal, counted. Arguments: the lease's value; tokens and their life; refusal and
 /// its life; 1 for a login that counts; the time; how long it is remembered, and how many are.
@@ -119,11 +113,7 @@ impl Server {
     }
 
     async fn connected(&self) -> Result<MultiplexedConnection, Failure> {
-        let known = self
-            .connection
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let known = self.connection().clone();
         if let Some(connection) = known {
             return Ok(connection);
         }
@@ -139,7 +129,11 @@ impl Server {
     }
 
     fn keep(&self, connection: Option<MultiplexedConnection>) {
-        *self.connection.lock().unwrap_or_else(PoisonError::into_inner) = connection;
+        *self.connection() = connection;
+    }
+
+    fn connection(&self) -> MutexGuard<'_, Option<MultiplexedConnection>> {
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -202,20 +196,9 @@ impl RedisShelf {
             .zrange_withscores(&self.names.counted, 0, -1)
             .query_async(&mut connection)
             .await?;
-        let now = time(now);
-        let open = |name: &str, sealed: Option<Vec<u8>>| self.seal.open(name, &sealed?);
-        let lately = |at: &u64| *at <= now.0 && now.0 - at < millis(COUNTED_LIVES);
-        Ok(Reading {
-            now,
-            entry: open(&self.names.entry, entry).and_then(|plain| record::entry(&plain, now)),
-            refusal: open(&self.names.refusal, refusal).and_then(|plain| record::refusal(&plain, now)),
-            counted: counted
-                .into_iter()
-                .map(|(_, at)| at)
-                .filter(lately)
-                .map(StoreTime)
-                .collect(),
-        })
+        let place = (&self.names, &self.seal);
+        let counted = counted.into_iter().map(|(_, at)| at);
+        Ok(record::reading(time(now), place, (entry, refusal), counted))
     }
 
     async fn leased(

@@ -7,7 +7,7 @@
 //!    over.
 //! 4. Each error of the store itself is counted; operations that were not tried are not.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
@@ -86,7 +86,7 @@ impl Watch {
 
     /// Rules 1 and 3.
     fn admit(&self, kind: Kind) -> Result<(), StoreError> {
-        let mut away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut away = self.away();
         let now = self.clock.now();
         match away.as_mut() {
             None => Ok(()),
@@ -100,7 +100,7 @@ impl Watch {
     }
 
     fn succeeded(&self, kind: Kind) {
-        let mut away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut away = self.away();
         let over = |away: &mut Away| kind == Kind::Write || away.error != StoreError::Unwritable;
         if away.take_if(over).is_some() {
             tracing::info!("the shared cache is back");
@@ -109,7 +109,7 @@ impl Watch {
 
     fn failed(&self, error: StoreError) {
         self.errors.inc();
-        let mut away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut away = self.away();
         if away.is_none() {
             tracing::warn!(cause = %error, "the shared cache is left alone; this process goes on by itself");
         }
@@ -117,6 +117,10 @@ impl Watch {
             error,
             next_probe: self.clock.now() + PROBE,
         });
+    }
+
+    fn away(&self) -> MutexGuard<'_, Option<Away>> {
+        self.away.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
