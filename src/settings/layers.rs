@@ -99,6 +99,12 @@ impl Gathered {
         self.entries.push(Entry { key, given, source });
     }
 
+    /// The entry of a key that wins.
+    fn in_force(&self, key: &Key) -> Option<&Entry> {
+        let entries = self.entries.iter().filter(|entry| entry.key == *key);
+        entries.max_by_key(|entry| entry.source.layer())
+    }
+
     /// Reads one `--set section.key=value`.
     fn assign(&mut self, catalogue: &Catalogue, assignment: &str) {
         let source = Some(Source::CommandLine);

@@ -8,6 +8,7 @@
 //!    logs in, the profile's own is left aside with its secret, as a wrong pair would count as a failed login.
 //! 5. A name leads nowhere but to a file of the profile. What is wrong is told by file and field, never by content.
 
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
@@ -46,19 +47,13 @@ pub(super) fn read(gathered: &mut Gathered, catalogue: &Catalogue, environment: 
 
 /// The profiles that are in force: each key with its name and place.
 fn named(gathered: &Gathered) -> Vec<(Key, String, Source)> {
-    let mut named: Vec<(Key, String, Source)> = Vec::new();
-    let mut entries: Vec<_> = gathered.entries.iter().collect();
-    entries.sort_by_key(|entry| entry.source.layer());
-    for entry in entries {
-        if entry.key.general() != "fluent.profile" {
-            continue;
-        }
-        named.retain(|(key, ..)| *key != entry.key);
-        if let Some(name) = entry.given.text() {
-            named.push((entry.key.clone(), name.to_owned(), entry.source.clone()));
-        }
-    }
-    named
+    let keys = gathered.entries.iter().map(|entry| &entry.key);
+    let keys: BTreeSet<_> = keys.filter(|key| key.general() == "fluent.profile").collect();
+    let named = keys.into_iter().filter_map(|key| {
+        let entry = gathered.in_force(key)?;
+        Some((key.clone(), entry.given.text()?.to_owned(), entry.source.clone()))
+    });
+    named.collect()
 }
 
 struct Reader<'a> {
@@ -99,15 +94,14 @@ impl Reader<'_> {
     fn is_set(&self, name: &str) -> bool {
         let key = self.instance.join(name);
         let twin = key.twin();
-        let is_it = |entry: &super::Entry| entry.key == key || Some(&entry.key) == twin.as_ref();
-        self.gathered.entries.iter().any(is_it)
+        let mut keys = std::iter::once(key).chain(twin);
+        keys.any(|key| self.gathered.in_force(&key).is_some())
     }
 
     /// Whether the grant is one of a user.
     fn has_user(&self) -> bool {
         let key = self.instance.join("grant_type");
-        let given = self.gathered.entries.iter().filter(|entry| entry.key == key);
-        let given = given.max_by_key(|entry| entry.source.layer());
+        let given = self.gathered.in_force(&key);
         given.and_then(|entry| entry.given.text()) != Some("client_credentials")
     }
 

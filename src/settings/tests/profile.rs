@@ -89,10 +89,11 @@ fn the_home_folder_has_the_profiles_where_no_variable_names_another() {
 
 #[test]
 fn each_instance_may_have_a_profile_of_its_own() {
-    let trial = trial(PROFILE, USER).without("FLUENT_PROXY_CONFIG");
     let trial = NEEDED_VARIABLES
         .iter()
-        .fold(trial, |trial, (name, value)| trial.variable(name, value))
+        .fold(trial(PROFILE, USER), |trial, (name, value)| {
+            trial.variable(name, value)
+        })
         .file("instances.eu.profile = \"shop\"");
     let settings = trial.settings();
     let (default, eu) = (
