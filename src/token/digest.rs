@@ -142,21 +142,8 @@ mod tests {
 
     fn login() -> Login {
         Login {
-            endpoint: "https://acme.example/oauth/token".parse().unwrap(),
-            grant: password("ann", "pw"),
-            client_id: "client".to_owned(),
-            client_secret: Secret::new("secret".to_owned()),
-            scope: "api".to_owned(),
             extra: vec![("a".to_owned(), "b".to_owned())],
-            token_key: vec!["accessToken".to_owned()],
-            account: None,
-        }
-    }
-
-    fn password(username: &str, password: &str) -> Grant {
-        Grant::Password {
-            username: username.to_owned(),
-            password: Secret::new(password.to_owned()),
+            ..Login::example("ann", "pw")
         }
     }
 
@@ -171,9 +158,9 @@ mod tests {
         let variants = [
             login(),
             changed(|l| l.endpoint = "https://other.example/oauth/token".parse().unwrap()),
-            changed(|l| l.grant = password("bob", "pw")),
-            changed(|l| l.grant = password("ann", "pw2")),
-            changed(|l| l.grant = password("annp", "w")),
+            changed(|l| l.grant = Grant::example("bob", "pw")),
+            changed(|l| l.grant = Grant::example("ann", "pw2")),
+            changed(|l| l.grant = Grant::example("annp", "w")),
             changed(|l| l.grant = Grant::ClientCredentials),
             changed(|l| l.client_id = "client2".to_owned()),
             changed(|l| l.client_secret = Secret::new("secret2".to_owned())),
@@ -192,14 +179,14 @@ mod tests {
 
     #[test]
     fn a_new_password_is_other_credentials_of_the_same_account() {
-        let new = changed(|l| l.grant = password("ann", "pw2"));
+        let new = changed(|l| l.grant = Grant::example("ann", "pw2"));
         assert_eq!(new.account(), login().account());
         assert_ne!(new.credentials(), login().credentials());
         let scope = changed(|l| l.scope = "other".to_owned());
         assert_eq!(scope.account(), login().account());
         assert_eq!(scope.credentials(), login().credentials());
         assert_ne!(
-            changed(|l| l.grant = password("bob", "pw")).account(),
+            changed(|l| l.grant = Grant::example("bob", "pw")).account(),
             login().account()
         );
     }

@@ -234,9 +234,8 @@ mod tests {
 
     use super::*;
     use crate::clock::Clock;
-    use crate::secret::Secret;
     use crate::token::OAuthError;
-    use crate::token::grant::{Grant, Login};
+    use crate::token::grant::Login;
 
     const COOL_DOWN: Duration = Duration::from_mins(16);
     const REFUSED: GrantError = GrantError::Refused(Refusal {
@@ -245,20 +244,7 @@ mod tests {
     });
 
     fn credentials(password: &str) -> Digest {
-        Login {
-            endpoint: "https://acme.example/oauth/token".parse().unwrap(),
-            grant: Grant::Password {
-                username: "ann".to_owned(),
-                password: Secret::new(password.to_owned()),
-            },
-            client_id: String::new(),
-            client_secret: Secret::new(String::new()),
-            scope: String::new(),
-            extra: Vec::new(),
-            token_key: Vec::new(),
-            account: None,
-        }
-        .credentials()
+        Login::example("ann", password).credentials()
     }
 
     fn ledger() -> (Ledger, Moment) {

@@ -19,7 +19,7 @@ use crate::clock::{Hand, Moment};
 use crate::secret::Secret;
 use crate::token::GrantError;
 use crate::token::answer::Answer;
-use crate::token::grant::{Grant, Refresh};
+use crate::token::grant::Refresh;
 use crate::token::{
     BoxFuture, OAuthError, Refusal, Rejection, Replacement, TokenError, TokenSource as _, Trouble,
 };
@@ -70,6 +70,17 @@ impl Endpoint {
         Self::open(|n| token(&format!("T{n}"), 3600))
     }
 
+    /// The same, but that the second login fails.
+    fn failing_second(error: GrantError) -> Arc<Self> {
+        Self::open(move |n| {
+            if n == 2 {
+                Err(error)
+            } else {
+                token(&format!("T{n}"), 3600)
+            }
+        })
+    }
+
     pub(super) fn asked(&self) -> usize {
         self.asked.load(Ordering::SeqCst)
     }
@@ -103,19 +114,7 @@ fn token(text: &str, expires_in: u64) -> Outcome {
 }
 
 fn login(username: &str) -> Login {
-    Login {
-        endpoint: "https://acme.example/oauth/token".parse().unwrap(),
-        grant: Grant::Password {
-            username: username.to_owned(),
-            password: Secret::new("hunter2".to_owned()),
-        },
-        client_id: "client".to_owned(),
-        client_secret: Secret::new("client-secret".to_owned()),
-        scope: "api".to_owned(),
-        extra: Vec::new(),
-        token_key: vec!["accessToken".to_owned()],
-        account: None,
-    }
+    Login::example(username, "hunter2")
 }
 
 const POLICY: Policy = Policy {

@@ -93,19 +93,36 @@ fn answer(status: &str, headers: &str, body: &str) -> String {
     format!("HTTP/1.1 {status}\r\n{headers}content-length: {length}\r\n\r\n{body}")
 }
 
+impl Grant {
+    /// A password grant for tests.
+    pub(in crate::token) fn example(username: &str, password: &str) -> Self {
+        Self::Password {
+            username: username.to_owned(),
+            password: Secret::new(password.to_owned()),
+        }
+    }
+}
+
+impl Login {
+    /// A login for tests.
+    pub(in crate::token) fn example(username: &str, password: &str) -> Self {
+        Self {
+            endpoint: "https://acme.example/oauth/token".parse().unwrap(),
+            grant: Grant::example(username, password),
+            client_id: "client".to_owned(),
+            client_secret: Secret::new("client-secret".to_owned()),
+            scope: "api".to_owned(),
+            extra: Vec::new(),
+            token_key: vec!["accessToken".to_owned()],
+            account: None,
+        }
+    }
+}
+
 fn login(endpoint: &Url, password: &str) -> Login {
     Login {
         endpoint: endpoint.clone(),
-        grant: Grant::Password {
-            username: "ann".to_owned(),
-            password: Secret::new(password.to_owned()),
-        },
-        client_id: "client".to_owned(),
-        client_secret: Secret::new("client-secret".to_owned()),
-        scope: "api".to_owned(),
-        extra: Vec::new(),
-        token_key: vec!["accessToken".to_owned()],
-        account: None,
+        ..Login::example("ann", password)
     }
 }
 

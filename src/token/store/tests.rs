@@ -13,7 +13,6 @@ use super::watched::Watched;
 use super::*;
 use crate::clock::Clock;
 use crate::token::OAuthError;
-use crate::token::grant::Grant;
 
 const LIFE: Duration = Duration::from_mins(1);
 const REFUSAL: Refusal = Refusal {
@@ -26,19 +25,7 @@ pub(super) fn login() -> Login {
 }
 
 pub(super) fn with_password(password: &str) -> Login {
-    Login {
-        endpoint: "https://acme.example/oauth/token".parse().unwrap(),
-        grant: Grant::Password {
-            username: "ann".to_owned(),
-            password: Secret::new(password.to_owned()),
-        },
-        client_id: "client".to_owned(),
-        client_secret: Secret::new("secret".to_owned()),
-        scope: "api".to_owned(),
-        extra: Vec::new(),
-        token_key: vec!["accessToken".to_owned()],
-        account: None,
-    }
+    Login::example("ann", password)
 }
 
 fn entry(token: &str, now: StoreTime) -> Change {

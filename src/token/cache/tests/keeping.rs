@@ -47,13 +47,7 @@ async fn rule_11_the_keeper_waits_out_trouble_and_refusals() {
 
 #[tokio::test(start_paused = true)]
 async fn rule_11_the_keeper_replaces_a_rejected_token_once_it_can() {
-    let endpoint = Endpoint::open(|n| {
-        if n == 2 {
-            Err(UNREACHABLE)
-        } else {
-            token(&format!("T{n}"), 3600)
-        }
-    });
+    let endpoint = Endpoint::failing_second(UNREACHABLE);
     let (cache, source, _) = cache(&endpoint);
     cache.keep_default();
     settle().await;

@@ -154,13 +154,7 @@ async fn rule_6_a_renewal_under_way_serves_a_rejection_too() {
 
 #[tokio::test(start_paused = true)]
 async fn rule_6_a_401_while_no_login_may_be_sent_drops_no_token_that_serves_others() {
-    let endpoint = Endpoint::open(|n| {
-        if n == 2 {
-            Err(REFUSED)
-        } else {
-            token(&format!("T{n}"), 3600)
-        }
-    });
+    let endpoint = Endpoint::failing_second(REFUSED);
     let (_cache, source, _) = cache(&endpoint);
     let held = source.obtain().await.unwrap();
     advance(AGEING).await;
