@@ -8,10 +8,7 @@ use std::time::Duration;
 use fluent_sandbox::{Fault, Place, Sandbox, Times};
 use tokio::time::Instant;
 
-use super::support::{Process, Proxy, assert_clean, fluent, nobody, sandbox, settings, start};
-
-/// Where nobody listens.
-const NOWHERE: &str = "http://127.0.0.1:9";
+use super::support::{NOWHERE, Process, Proxy, assert_clean, fluent, nobody, sandbox, settings, start};
 
 async fn output(mut command: tokio::process::Command) -> Output {
     let output = command.output().await.unwrap();

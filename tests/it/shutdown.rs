@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use fluent_sandbox::{Config, Fault, Place, Sandbox, Times};
+use fluent_sandbox::{Config, Fault, FaultId, Place, Sandbox, Times};
 use http_body_util::BodyExt;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -33,6 +33,15 @@ async fn serve(sandbox: &Sandbox, settings: &[&str]) -> Process {
     let process = Process::start(command).await;
     process.client().graphql("{ me { id } }").await.assert_good();
     process
+}
+
+/// A request that Fluent does not answer before its fault is cleared.
+async fn one_under_way(sandbox: &Sandbox, process: &Process) -> (FaultId, Raw) {
+    let hang = sandbox.faults().inject(Place::Api, Times::Once, Fault::Hang);
+    let mut caller = Raw::connect(process.address()).await;
+    caller.send(query("slow")).await;
+    sandbox.seen().wait_for(|counts| counts.faults == 1).await;
+    (hang, caller)
 }
 
 /// How a caller's last request went.
@@ -156,10 +165,7 @@ async fn no_request_that_was_begun_fails_behind_a_delay() {
 async fn while_it_drains_nobody_new_is_taken() {
     let sandbox = sandbox(fluent()).await;
     let mut process = serve(&sandbox, &[]).await;
-    let hang = sandbox.faults().inject(Place::Api, Times::Once, Fault::Hang);
-    let mut caller = Raw::connect(process.address()).await;
-    caller.send(query("slow")).await;
-    sandbox.seen().wait_for(|counts| counts.faults == 1).await;
+    let (hang, mut caller) = one_under_way(&sandbox, &process).await;
     process.signal();
     process.line_with("shutting down").await;
     // The line comes before the sockets close.
@@ -182,10 +188,7 @@ async fn a_slow_request_ends_before_the_program_does() {
     let mut idle = Raw::connect(process.address()).await;
     idle.send(query("idle")).await;
     idle.answer().await.assert_good();
-    let hang = sandbox.faults().inject(Place::Api, Times::Once, Fault::Hang);
-    let mut caller = Raw::connect(process.address()).await;
-    caller.send(query("slow")).await;
-    sandbox.seen().wait_for(|counts| counts.faults == 1).await;
+    let (hang, mut caller) = one_under_way(&sandbox, &process).await;
     process.signal();
     process.line_with("shutting down").await;
     assert_eq!(idle.rest().await, b"", "an idle connection is closed at once");
@@ -198,10 +201,7 @@ async fn a_slow_request_ends_before_the_program_does() {
 async fn the_deadline_cuts_what_is_left() {
     let sandbox = sandbox(fluent()).await;
     let mut process = serve(&sandbox, &["shutdown.deadline=500ms"]).await;
-    sandbox.faults().inject(Place::Api, Times::Once, Fault::Hang);
-    let mut caller = Raw::connect(process.address()).await;
-    caller.send(query("hanging")).await;
-    sandbox.seen().wait_for(|counts| counts.faults == 1).await;
+    let (_, mut caller) = one_under_way(&sandbox, &process).await;
     process.signal();
     assert_eq!(caller.rest().await, b"");
     assert!(process.end().await.success());
@@ -211,10 +211,7 @@ async fn the_deadline_cuts_what_is_left() {
 async fn an_interrupt_ends_it_as_sigterm_does() {
     let sandbox = sandbox(fluent()).await;
     let mut process = serve(&sandbox, &[]).await;
-    let hang = sandbox.faults().inject(Place::Api, Times::Once, Fault::Hang);
-    let mut caller = Raw::connect(process.address()).await;
-    caller.send(query("slow")).await;
-    sandbox.seen().wait_for(|counts| counts.faults == 1).await;
+    let (hang, mut caller) = one_under_way(&sandbox, &process).await;
     process.signal_with(Signal::INT);
     process.line_with("shutting down").await;
     sandbox.faults().clear_one(hang);
@@ -226,10 +223,7 @@ async fn an_interrupt_ends_it_as_sigterm_does() {
 async fn a_second_signal_ends_the_program_at_once() {
     let sandbox = sandbox(fluent()).await;
     let mut process = serve(&sandbox, &["shutdown.deadline=1h"]).await;
-    sandbox.faults().inject(Place::Api, Times::Once, Fault::Hang);
-    let mut caller = Raw::connect(process.address()).await;
-    caller.send(query("hanging")).await;
-    sandbox.seen().wait_for(|counts| counts.faults == 1).await;
+    let (_, _caller) = one_under_way(&sandbox, &process).await;
     process.signal();
     process.line_with("shutting down").await;
     process.signal();

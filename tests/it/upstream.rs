@@ -5,7 +5,7 @@ use std::time::Duration;
 use fluent_sandbox::{Fault, Injection, Place, Times, When};
 
 use super::support::{
-    Answer, BlackHole, Frozen, Process, Raw, RawUpstream, fluent, logged, sandbox, soon, start, start_raw,
+    Answer, BlackHole, Frozen, Process, Raw, fluent, logged, sandbox, soon, start, start_raw,
 };
 
 const ME: &str = "{ me { id } }";
@@ -111,13 +111,8 @@ async fn an_answer_that_pauses_too_long_is_cut() {
 
 #[tokio::test]
 async fn an_answer_may_take_for_ever_if_no_pause_is_too_long() {
-    let mut frozen = Frozen::now();
-    let (sandbox, upstream) = (sandbox(fluent()).await, RawUpstream::bind().await);
-    let toml = format!(
-        "upstream.read_timeout = \"3s\"\nupstream.response_timeout = \"3s\"\nfluent.token.path = \"{}/oauth/token\"",
-        sandbox.url()
-    );
-    let proxy = frozen.proxy(&upstream.url(), &toml);
+    let toml = "upstream.read_timeout = \"3s\"\nupstream.response_timeout = \"3s\"";
+    let (mut frozen, _sandbox, upstream, proxy) = Frozen::start_raw(toml).await;
     let mut caller = Raw::connect(proxy.address()).await;
     caller.send(GET).await;
     let mut there = upstream.accept().await;

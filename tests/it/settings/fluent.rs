@@ -370,25 +370,18 @@ pub(super) async fn token_refresh() {
         ("", "password"),
         ("[fluent.token]\nrefresh = 'early'\n", "refresh_token"),
     ] {
-        let sandbox = sandbox(Config {
+        let config = Config {
             refresh_tokens: true,
             token_reuse: TokenReuse::NewEachTime,
-            expires_in: ExpiresIn::Number,
             token_lifetime: Duration::from_secs(100),
             ..fluent()
-        })
-        .await;
-        let frozen = Frozen::now();
-        let proxy = frozen.proxy(&sandbox.url(), toml);
+        };
+        let (frozen, sandbox, proxy) = Frozen::start(config, toml).await;
         proxy.client().graphql(ME).await.assert_good();
         frozen.advance(Duration::from_secs(85)).await;
         sandbox.seen().wait_for(|counts| counts.tokens_issued == 2).await;
         proxy.client().graphql(ME).await.assert_good();
-        let status = proxy.admin().get("/status").await.json();
-        assert_eq!(
-            status["instances"]["default"]["users"]["default"]["obtained_by"],
-            grant
-        );
+        assert_eq!(user(&proxy).await["obtained_by"], grant);
         frozen.end(proxy).await;
     }
 }

@@ -5,7 +5,9 @@ use std::time::Duration;
 use fluent_sandbox::{Fault, Place, Times};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::super::support::{Client, Frozen, Process, assert_clean, fluent, full, sandbox, settings, start};
+use super::super::support::{
+    Client, Frozen, NOWHERE, Process, assert_clean, fluent, full, sandbox, settings, start,
+};
 use super::ME;
 
 pub(super) async fn admin_address() {
@@ -30,7 +32,7 @@ pub(super) async fn admin_address() {
 /// What the program writes to its standard error stream where it cannot start, as its address is taken.
 async fn complaint(set: &[&str]) -> String {
     let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let mut command = Process::command("http://127.0.0.1:9");
+    let mut command = Process::command(NOWHERE);
     let address = format!("listen.address={}", taken.local_addr().unwrap());
     for set in [&[address.as_str()], set].concat() {
         command.args(["--set", set]);

@@ -1,9 +1,7 @@
 //! Settings whose features this version does not have: any value but the default stops the start.
 
-use super::super::support::assert_clean;
+use super::super::support::{NOWHERE, assert_clean};
 
-/// Where nobody listens.
-const NOWHERE: &str = "http://127.0.0.1:9";
 const SENTENCE: &str = "has a value that is not supported by this version";
 
 /// Each key, and a value of it as TOML.

@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 
 use super::super::egress::{FAR_AWAY, Way, far_away};
 use super::super::support::{
-    Answer, BlackHole, Frozen, Process, Proxy, Raw, RawUpstream, fluent, sandbox, start,
+    Answer, BlackHole, Frozen, Process, Proxy, Raw, fluent, sandbox, start, with_tokens_of,
 };
 use super::super::tls::{Authority, ca_file as trusting, secure, server, url};
 use super::{ME, PATHS};
@@ -24,8 +24,7 @@ pub(super) async fn connect_timeout() {
     for (toml, seconds) in [("", 5), ("upstream.connect_timeout = '2s'\n", 2)] {
         let mut frozen = Frozen::now();
         let sandbox = sandbox(fluent()).await;
-        let toml = format!("{toml}fluent.token.path = '{}/oauth/token'", sandbox.url());
-        let proxy = frozen.proxy(&hole.url(), &toml);
+        let proxy = frozen.proxy(&hole.url(), &with_tokens_of(&sandbox, toml));
         let answer = frozen.ends_after(Duration::from_secs(seconds), ask(&proxy)).await;
         answer.assert_refused(502, "UPSTREAM_UNREACHABLE");
         frozen.end(proxy).await;
@@ -44,10 +43,7 @@ pub(super) async fn response_timeout() {
 
 pub(super) async fn read_timeout() {
     for (toml, seconds) in [("", 120), ("upstream.read_timeout = '7s'\n", 7)] {
-        let mut frozen = Frozen::now();
-        let (sandbox, upstream) = (sandbox(fluent()).await, RawUpstream::bind().await);
-        let toml = format!("{toml}fluent.token.path = '{}/oauth/token'", sandbox.url());
-        let proxy = frozen.proxy(&upstream.url(), &toml);
+        let (mut frozen, _sandbox, upstream, proxy) = Frozen::start_raw(toml).await;
         let mut caller = Raw::connect(proxy.address()).await;
         caller.send(GET).await;
         let mut there = upstream.accept().await;

@@ -13,7 +13,7 @@ use fluent_auth_proxy::clock::Clock;
 use fluent_sandbox::{Config, Sandbox};
 use tokio::task::JoinHandle;
 
-use super::{Proxy, settings};
+use super::{Proxy, RawUpstream, settings, with_tokens_of};
 
 /// Holds time still.
 pub(crate) struct Frozen {
@@ -33,6 +33,15 @@ impl Frozen {
         let sandbox = super::sandbox(config).await;
         let proxy = frozen.proxy(&sandbox.url(), toml);
         (frozen, sandbox, proxy)
+    }
+
+    /// Stops time, and starts a proxy before an upstream of raw bytes; its tokens come from a sandbox.
+    pub(crate) async fn start_raw(toml: &str) -> (Self, Sandbox, RawUpstream, Proxy) {
+        let frozen = Self::now();
+        let sandbox = super::sandbox(super::fluent()).await;
+        let upstream = RawUpstream::bind().await;
+        let proxy = frozen.proxy(&upstream.url(), &with_tokens_of(&sandbox, toml));
+        (frozen, sandbox, upstream, proxy)
     }
 
     /// A proxy that goes by the time that stands still.

@@ -79,9 +79,16 @@ pub(crate) async fn soon<T>(what: impl Future<Output = T>) -> T {
 pub(crate) async fn start_raw(settings: &str) -> (Sandbox, RawUpstream, Proxy) {
     let sandbox = sandbox(fluent()).await;
     let upstream = RawUpstream::bind().await;
-    let tokens = format!("\n[fluent.token]\npath = \"{}/oauth/token\"\n", sandbox.url());
-    let proxy = Proxy::start(&upstream.url(), &format!("{settings}{tokens}")).await;
+    let proxy = Proxy::start(&upstream.url(), &with_tokens_of(&sandbox, settings)).await;
     (sandbox, upstream, proxy)
+}
+
+/// Settings with a token endpoint that stands elsewhere than the API.
+pub(crate) fn with_tokens_of(sandbox: &Sandbox, settings: &str) -> String {
+    format!(
+        "{settings}\n[fluent.token]\npath = \"{}/oauth/token\"\n",
+        sandbox.url()
+    )
 }
 
 /// The environment that names the planted account at `url`, and free ports.
@@ -189,6 +196,9 @@ impl Drop for Proxy {
         }
     }
 }
+
+/// Where nobody listens.
+pub(crate) const NOWHERE: &str = "http://127.0.0.1:9";
 
 /// An address where connections are refused, and which nobody else is given while the socket is held.
 pub(crate) fn nobody() -> (TcpSocket, SocketAddr) {
