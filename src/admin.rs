@@ -9,6 +9,7 @@
 //!    `Origin` hold, as a browser is a neighbour too.
 //! 6. `POST /retry` lets refused credentials be tried once more: those of the default instance, or of the
 //!    `instance` and `user` that its JSON names. Nothing but JSON is taken, so that no form of a page can send it.
+//! 7. `PUT /log-level` changes the level of the log while the program runs, under the rules of `/retry`; `GET` tells it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -33,6 +34,7 @@ use crate::guard::{Connection, Guard, Payload, Rejection};
 use crate::metrics::{self, Metrics};
 use crate::name::Name;
 use crate::server::Peer;
+use crate::telemetry::log::{self, LevelError};
 use crate::token::cache::{LoginState, Status, TokenCache};
 
 /// Paths that any peer may ask.
@@ -95,6 +97,14 @@ impl Admin {
             .route(
                 "/retry",
                 post(retry).fallback(|| async { refuse(Rejection::MethodNotAllowed { allow: "POST" }) }),
+            )
+            .route(
+                "/log-level",
+                get(log_level).put(set_log_level).fallback(|| async {
+                    refuse(Rejection::MethodNotAllowed {
+                        allow: "GET, HEAD, PUT",
+                    })
+                }),
             )
             .fallback(|| async { refuse(Rejection::PathNotFound) })
             .method_not_allowed_fallback(|| async {
@@ -188,7 +198,7 @@ async fn retry(State(admin): State<Arc<Admin>>, headers: HeaderMap, body: Bytes)
     let body: &[u8] = if body.is_empty() { b"{}" } else { &body };
     let Ok(whom) = serde_json::from_slice::<Retry>(body) else {
         let sentence = "The body is not JSON with the fields instance and user, both optional.";
-        return (StatusCode::BAD_REQUEST, Json(json!({ "error": sentence }))).into_response();
+        return complain(StatusCode::BAD_REQUEST, sentence);
     };
     let Some(source) = admin.tokens.source(&whom.instance, &whom.user) else {
         let known = admin.urls.contains_key(whom.instance.as_str());
@@ -202,6 +212,55 @@ async fn retry(State(admin): State<Arc<Admin>>, headers: HeaderMap, body: Bytes)
     let cleared = source.retry();
     let next = source.status().next_attempt_in_seconds;
     Json(json!({ "cleared": cleared, "next_attempt_in_seconds": next })).into_response()
+}
+
+/// The level of the log.
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct LogLevel {
+    level: String,
+}
+
+/// Rule 7.
+async fn log_level() -> Response {
+    match log::level() {
+        Ok(level) => Json(LogLevel { level }).into_response(),
+        Err(error) => no_level(error),
+    }
+}
+
+/// Rule 7.
+async fn set_log_level(headers: HeaderMap, body: Bytes) -> Response {
+    if !is_json(&headers) {
+        return refuse(Rejection::ContentTypeNotAllowed);
+    }
+    let Ok(LogLevel { level }) = serde_json::from_slice(&body) else {
+        return complain(
+            StatusCode::BAD_REQUEST,
+            "The body is not JSON with the field level.",
+        );
+    };
+    match log::set_level(&level) {
+        Ok(()) => Json(LogLevel { level }).into_response(),
+        Err(error) => no_level(error),
+    }
+}
+
+fn no_level(error: LevelError) -> Response {
+    match error {
+        LevelError::Unknown => complain(
+            StatusCode::BAD_REQUEST,
+            "The level is none; write off, error, warn, info, debug, trace, or directives as log.level takes them.",
+        ),
+        LevelError::NotOurs => complain(
+            StatusCode::CONFLICT,
+            "The log of this process was not started by the proxy, and is not changed by it.",
+        ),
+    }
+}
+
+fn complain(status: StatusCode, sentence: &str) -> Response {
+    (status, Json(json!({ "error": sentence }))).into_response()
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

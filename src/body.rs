@@ -32,7 +32,7 @@ use http_body::{Body, Frame, SizeHint};
 
 pub use self::metered::{AnswerError, End, Ending, Metered};
 pub use self::recorder::{BodyLimits, Recorder};
-pub use self::recording::{Outcome, Recording};
+pub use self::recording::{Outcome, Recording, Tally};
 pub use self::tape::{Replay, Tape, TapeBudget};
 
 /// What tapes may hold.

@@ -232,8 +232,9 @@ fn serve(loaded: &Loaded) -> ExitCode {
 
 async fn run_until_signalled(settings: &Settings) -> Result<(), Box<dyn std::error::Error>> {
     let mut signals = Signals::new()?;
-    // Once the end has begun nobody listens for it, and it does nothing.
+    // Once the end has begun nobody listens for these two, and they do nothing.
     let mut hang_up = signal(SignalKind::hangup())?;
+    let mut louder = signal(SignalKind::user_defined1())?;
     let app = App::start(settings, Clock::system())?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -245,11 +246,19 @@ async fn run_until_signalled(settings: &Settings) -> Result<(), Box<dyn std::err
         tokio::select! {
             () = signals.end() => break,
             _ = hang_up.recv() => app.retry(),
+            _ = louder.recv() => toggle_debug(),
         }
     }
     tokio::select! {
         () = app.stop() => Ok(()),
         () = signals.end() => Err("a second signal cut the shutdown short".into()),
+    }
+}
+
+/// Heeds SIGUSR1.
+fn toggle_debug() {
+    if let Err(error) = telemetry::log::toggle_debug() {
+        tracing::warn!(%error, "the level of the log stays as it is");
     }
 }
 

@@ -110,7 +110,7 @@ impl Route {
     }
 
     /// The user that the request names, or the instance's own.
-    fn user(&self, headers: &HeaderMap) -> Result<&dyn TokenSource, ProxyError> {
+    fn user(&self, headers: &HeaderMap) -> Result<(&Name, &dyn TokenSource), ProxyError> {
         let mut named = headers.get_all(FLUENT_USER).iter();
         let name = match (named.next(), named.next()) {
             (None, _) => Name::DEFAULT,
@@ -118,8 +118,8 @@ impl Route {
             (Some(_), Some(_)) => return Err(ProxyError::UserUnknown),
         };
         self.users
-            .get(name)
-            .map(AsRef::as_ref)
+            .get_key_value(name)
+            .map(|(name, source)| (name, source.as_ref()))
             .ok_or(ProxyError::UserUnknown)
     }
 
@@ -175,7 +175,8 @@ impl Proxy {
         };
         let (name, route) = self.route(to)?;
         exchange.instance = Some(name.clone());
-        let tokens = route.user(&head.headers)?;
+        let (user, tokens) = route.user(&head.headers)?;
+        exchange.user = Some(user.clone());
         if self.body_limits.forbid(&body) {
             return Err(ProxyError::BodyTooLarge);
         }
@@ -190,6 +191,7 @@ impl Proxy {
         };
         guard::set_request_headers(&mut head.headers, ours);
         let body = Recorder::new(body, self.body_limits, &self.tapes);
+        exchange.bytes_in = body.0.tally();
         let mut answer = self.authorize.send(tokens, head, body, exchange).await?;
         guard::scrub_response(answer.headers_mut());
         let via = self.via.as_ref().map(|via| via.entry(answer.version()));

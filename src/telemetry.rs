@@ -1,20 +1,24 @@
 //! The end of each request: what an operator reads in the log, and what is counted.
 //!
-//! 1. Logs go to the standard error stream: text on a terminal, one JSON object a line elsewhere.
-//! 2. A request gets one line at most, when its last byte has left or its caller, as `log.access` says.
-//! 3. No line holds a query string, a body, a header's value or text of the token endpoint.
+//! 1. A request gets one line at most, when its last byte has left or its caller, as `log.access` says.
+//! 2. No line holds a query string, a body, a header's value or text of the token endpoint.
+//!
+//! How the log as a whole is written stands in [`log`].
 
-use std::io::IsTerminal;
+pub mod log;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderValue, Method, StatusCode, Uri};
 use tokio::time::Instant;
 use tracing::Level;
-use tracing_subscriber::EnvFilter;
 
+use crate::body::Tally;
 use crate::metrics::{Ended, Metrics, Present, Replay};
 use crate::name::Name;
+
+pub use self::log::{LogConfig, LogFormat, init};
 
 /// The longest path that is logged whole.
 const PATH_LIMIT: usize = 256;
@@ -23,28 +27,6 @@ const PATH_LIMIT: usize = 256;
 pub const CALLER_GONE: &str = "CALLER_GONE";
 /// The code of a bug.
 pub const INTERNAL: &str = "INTERNAL";
-
-/// How logs are written.
-#[derive(Clone, Debug)]
-pub struct LogConfig {
-    /// The form of a line.
-    pub format: LogFormat,
-    /// `error`, `warn`, `info`, `debug`, `trace`, or directives as `tracing` writes them.
-    pub level: String,
-    /// Which requests get a line.
-    pub access: AccessLog,
-}
-
-/// The form of a log line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    /// Text on a terminal, JSON elsewhere.
-    Auto,
-    /// Text for people.
-    Text,
-    /// One JSON object a line.
-    Json,
-}
 
 /// Which requests get a line in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,31 +37,6 @@ pub enum AccessLog {
     All,
     /// None.
     None,
-}
-
-/// Starts the log of this process; a second start is ignored.
-pub fn init(config: &LogConfig) {
-    let filter = EnvFilter::try_new(&config.level).unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    let terminal = std::io::stderr().is_terminal();
-    let text = match config.format {
-        LogFormat::Auto => terminal,
-        LogFormat::Text => true,
-        LogFormat::Json => false,
-    };
-    // Only the first start wins; tests start many in one process.
-    let _ = if text {
-        builder.with_ansi(terminal).with_target(false).try_init()
-    } else {
-        builder
-            .json()
-            .flatten_event(true)
-            .with_current_span(false)
-            .with_span_list(false)
-            .try_init()
-    };
 }
 
 /// One request on its way through, as the log will tell it. Dropped before its [`end`](Self::end), it tells of
@@ -97,6 +54,12 @@ pub struct Exchange {
     pub request_id: HeaderValue,
     /// The instance that it went to.
     pub instance: Option<Name>,
+    /// The user whose token it carried.
+    pub user: Option<Name>,
+    /// What it asks for, where that is looked at.
+    pub operation: Option<Operation>,
+    /// What came of its body.
+    pub bytes_in: Tally,
     /// The status of the answer.
     pub status: StatusCode,
     /// Why the proxy itself answered, or cut the answer.
@@ -111,6 +74,15 @@ pub struct Exchange {
     pub token_wait: Duration,
     /// The wait for the head of the last answer.
     pub upstream_wait: Duration,
+}
+
+/// A GraphQL operation, as far as the log tells of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Operation {
+    /// `query`, `mutation` or `subscription`.
+    pub kind: &'static str,
+    /// Its name, if it has one.
+    pub name: Option<String>,
 }
 
 /// Why the proxy itself answered, or cut the answer.
@@ -146,6 +118,9 @@ impl Exchange {
             told: false,
             request_id,
             instance: None,
+            user: None,
+            operation: None,
+            bytes_in: Tally::default(),
             status: StatusCode::OK,
             failure: None,
             rejected: false,
@@ -216,12 +191,16 @@ impl Exchange {
                     method = %self.method,
                     path = clip(self.uri.path()),
                     instance = self.instance.as_ref().map(Name::as_str),
+                    user = self.user.as_ref().map(Name::as_str),
+                    operation_kind = self.operation.as_ref().map(|operation| operation.kind),
+                    operation = self.operation.as_ref().and_then(|operation| operation.name.as_deref()),
                     status = self.status.as_u16(),
                     code = self.failure.as_ref().map(|failure| failure.code),
                     fault = self.failure.as_ref().map(|failure| failure.fault),
                     error = self.failure.as_ref().map(|failure| failure.detail.as_str()),
                     attempts = self.attempts,
-                    bytes,
+                    bytes_in = self.bytes_in.bytes(),
+                    bytes_out = bytes,
                     total_ms = millis(self.started.elapsed()),
                     token_ms = millis(self.token_wait),
                     upstream_ms = millis(self.upstream_wait),

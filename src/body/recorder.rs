@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
 use super::patience::Patience;
-use super::{BodyError, Outcome, Recording, Tape, TapeBudget};
+use super::{BodyError, Outcome, Recording, Tally, Tape, TapeBudget};
 
 /// What a caller's body may take.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +33,7 @@ pub struct Recorder<B> {
     /// The length that the body declared at its start.
     declared: Option<u64>,
     taken: u64,
+    tally: Tally,
     max: u64,
     patience: Patience,
     ended: bool,
@@ -54,6 +55,7 @@ where
             inner,
             declared: if empty { Some(0) } else { hint.exact() },
             taken: 0,
+            tally: Tally::new(empty),
             max: limits.max_body.unwrap_or(u64::MAX),
             patience: Patience::new(limits.timeout),
             ended: empty,
@@ -63,10 +65,17 @@ where
         (recorder, recording)
     }
 
+    /// Tells how much of the body has come, for who asks meanwhile and afterwards.
+    #[must_use]
+    pub fn tally(&self) -> Tally {
+        self.tally.clone()
+    }
+
     /// Judges a chunk, and copies it.
     fn take(&mut self, data: &Bytes) -> Result<(), BodyError> {
         let expected = self.declared.map(|declared| declared.saturating_sub(self.taken));
         self.taken = self.taken.saturating_add(data.len() as u64);
+        self.tally.set(self.taken);
         if self.taken > self.max {
             return Err(BodyError::TooLarge);
         }

@@ -1,5 +1,6 @@
 //! What a request's body leaves behind: how it ended, and its tape.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{BodyError, Tape};
@@ -24,6 +25,30 @@ pub enum Outcome {
 /// `None` stands for a body that was empty from the start.
 #[derive(Clone, Debug)]
 pub struct Recording(Option<Arc<Mutex<End>>>);
+
+/// How many bytes of a request's body came from its caller so far.
+///
+/// It tells so beside the body, and after its end; holding it keeps no tape alive.
+#[derive(Clone, Debug, Default)]
+pub struct Tally(Option<Arc<AtomicU64>>);
+
+impl Tally {
+    pub(super) fn new(empty: bool) -> Self {
+        Self((!empty).then(Arc::default))
+    }
+
+    pub(super) fn set(&self, bytes: u64) {
+        if let Some(tally) = &self.0 {
+            tally.store(bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// The bytes so far.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.0.as_ref().map_or(0, |tally| tally.load(Ordering::Relaxed))
+    }
+}
 
 #[derive(Debug)]
 struct End {

@@ -17,6 +17,7 @@ mod egress;
 mod guard;
 mod headers;
 mod limits;
+mod log;
 mod main_job;
 mod memory;
 mod metrics;

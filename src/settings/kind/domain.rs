@@ -9,7 +9,6 @@ use std::path::PathBuf;
 use http::HeaderValue;
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
-use tracing_subscriber::EnvFilter;
 use url::{Host, Url};
 
 use super::{Kind, Words, filled, text_of};
@@ -18,7 +17,7 @@ use crate::secret::Secret;
 use crate::server::Address;
 use crate::settings::given::Given;
 use crate::settings::problem::Wrong;
-use crate::telemetry::{AccessLog, LogFormat};
+use crate::telemetry::{AccessLog, LogFormat, log};
 use crate::token::grant::Refresh;
 use crate::upstream::HttpVersion;
 use crate::upstream::egress::HttpProxy;
@@ -405,13 +404,8 @@ impl Kind for Level {
     type Settled = String;
 
     fn read(given: &Given) -> Result<String, Wrong> {
-        const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
         let text = filled(given)?;
-        // For `tracing` a misspelled level is a target at its most talkative.
-        let meant = |directive: &str| LEVELS.contains(&directive) || directive.contains(['=', '[']);
-        let known =
-            text.split(',').all(|directive| meant(directive.trim())) && EnvFilter::try_new(text).is_ok();
-        known.then(|| text.to_owned()).ok_or_else(|| {
+        log::filter(text).map(|_| text.to_owned()).map_err(|_| {
             Wrong::is(format!("{text:?} is no level of the log")).instead(
                 "write \"error\", \"warn\", \"info\", \"debug\" or \"trace\", or directives such as \
                  \"info,fluent_auth_proxy::token=debug\"",

@@ -45,12 +45,15 @@ impl Process {
             }
         });
         loop {
-            let line = checked(lines.recv().await).expect("the program ended before it served");
+            let line = checked(super::soon(lines.recv()).await).expect("the program ended before it served");
             let event: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
-            if event["message"] == "serving" {
+            if event["message"] == "serving" || line.contains(" serving ") {
+                // A log for people says the same in its own form.
                 let first = |key: &str| {
-                    let list = event[key].as_str().unwrap().trim_matches(['[', ']']).to_owned();
-                    list.split(", ").next().unwrap().parse().unwrap()
+                    let text = || line.split_once(&format!(" {key}=")).map(|(_, rest)| rest);
+                    let list = event[key].as_str().or_else(text).unwrap();
+                    let mut list = list.trim_start_matches('[').split([',', ']']);
+                    list.next().unwrap().parse().unwrap()
                 };
                 return Self {
                     address: first("listen"),
