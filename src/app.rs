@@ -83,7 +83,8 @@ impl App {
         let listener = Listener::bind(&settings.listen.addresses)?;
         let addresses = listener.addresses();
         let names = settings.instances.keys().cloned();
-        let metrics = Arc::new(Metrics::new(names, TokenMetrics(Arc::clone(&tokens))));
+        let metrics = Metrics::new(names, TokenMetrics(Arc::clone(&tokens)));
+        let metrics = Arc::new(metrics.with_upstream_connections(upstream.opened()));
         let proxy = Arc::new(proxy(settings, &tokens, &upstream, &id, &metrics)?);
         let front = Server::new(listener, settings.listen.limits).counted_by(metrics.connections());
 

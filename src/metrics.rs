@@ -4,9 +4,11 @@
 //!    start. Only what is not a plain 200 looks its counter up.
 //! 2. Label values come from closed sets or from the settings: nothing that a caller sends makes a series. A
 //!    request that came to no instance has `instance=""`, an answer of upstream has `code=""`.
-//! 3. What the token cache counts is read when somebody scrapes, not counted twice.
+//! 3. What the token cache, tokio and the system count is read when somebody scrapes, not counted twice.
 //! 4. `rejections_total` counts requests that the proxy turned down for what the caller did; all answers, these
 //!    included, are in `requests_total`.
+
+mod process;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -41,6 +43,8 @@ const BUCKETS: [f64; 14] = [
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
+    /// Of metrics that bear the names that they have everywhere.
+    common: Registry,
     instances: BTreeMap<Name, InstanceMetrics>,
     /// Of requests that came to no instance.
     nowhere: Histogram,
@@ -202,6 +206,9 @@ impl Metrics {
             Info::new([("version", env!("CARGO_PKG_VERSION"))]),
         );
         registry.register_collector(Box::new(TokenCollector(tokens)));
+        registry.register_collector(Box::new(process::Runtime));
+        let mut common = Registry::default();
+        common.register_collector(Box::new(process::Process));
         let instances = instances.into_iter().map(|instance| {
             let label = InstanceLabel(Some(instance.clone()));
             let replay = |reason| {
@@ -228,7 +235,19 @@ impl Metrics {
             in_flight,
             connections,
             registry,
+            common,
         }
+    }
+
+    /// Tells of connections to upstream too, as `opened` counts them.
+    #[must_use]
+    pub fn with_upstream_connections(mut self, opened: &Counter) -> Self {
+        self.registry.register(
+            "upstream_connections",
+            "Connections to upstream that were opened; far fewer than requests where they are used again",
+            opened.clone(),
+        );
+        self
     }
 
     /// Counts requests that have not ended.
@@ -283,7 +302,9 @@ impl Metrics {
     /// When a metric cannot be written, which is a bug.
     pub fn scrape(&self) -> Result<String, fmt::Error> {
         let mut page = String::new();
-        text::encode(&mut page, &self.registry)?;
+        text::encode_registry(&mut page, &self.registry)?;
+        text::encode_registry(&mut page, &self.common)?;
+        text::encode_eof(&mut page)?;
         Ok(page)
     }
 }

@@ -24,6 +24,7 @@ use http_body::Body;
 use hyper::body::Incoming;
 use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use prometheus_client::metrics::counter::Counter;
 use rustls::ClientConfig;
 
 use crate::unreachable::{BoxError, Unreachable, find};
@@ -83,6 +84,12 @@ where
             response = response => response.map_err(UpstreamError::from),
             () = clock.rings() => Err(UpstreamError::TimedOut),
         }
+    }
+
+    /// Counts the connections that were opened.
+    #[must_use]
+    pub fn opened(&self) -> &Counter {
+        self.connector.opened()
     }
 
     /// Replaces the pool every `max_age`, for as long as it is polled.

@@ -8,6 +8,7 @@ use http::Uri;
 use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
+use prometheus_client::metrics::counter::Counter;
 use rustls::ClientConfig;
 use tokio::net::TcpStream;
 use tower::{Service, ServiceExt};
@@ -28,6 +29,7 @@ type Connecting<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
 pub(super) struct Connector {
     https: HttpsConnector<WayOut>,
     timeout: Duration,
+    opened: Counter,
 }
 
 /// The bytes' way to the target's port, be it straight or through a tunnel.
@@ -55,7 +57,13 @@ impl Connector {
         Self {
             https: HttpsConnector::from((way_out, tls)),
             timeout,
+            opened: Counter::default(),
         }
+    }
+
+    /// How many connections were made.
+    pub(super) fn opened(&self) -> &Counter {
+        &self.opened
     }
 }
 
@@ -70,7 +78,12 @@ impl Service<Uri> for Connector {
 
     fn call(&mut self, uri: Uri) -> Self::Future {
         let connecting = tokio::time::timeout(self.timeout, self.https.call(uri));
-        Box::pin(async move { connecting.await? })
+        let opened = self.opened.clone();
+        Box::pin(async move {
+            let connection = connecting.await??;
+            opened.inc();
+            Ok(connection)
+        })
     }
 }
 

@@ -3,12 +3,17 @@
 use std::collections::BTreeMap;
 
 use fluent_sandbox::{Fault, Place, Times};
+use http::Request;
+use http_body_util::BodyExt;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
 
-use super::support::{Answer, Client, Proxy, sandbox, start};
+use super::support::{Answer, Client, Process, Proxy, fluent, full, sandbox, start, start_raw};
 
 const ME: &str = "{ me { id } }";
 
-/// One scrape: each series as it is written, without the prefix, and its value.
+/// One scrape: each series as it is written, without our prefix, and its value.
 struct Scrape {
     series: BTreeMap<String, f64>,
 }
@@ -33,7 +38,12 @@ impl Scrape {
             if let Some(comment) = line.strip_prefix("# ") {
                 let mut words = comment.splitn(3, ' ');
                 let (what, name, rest) = (words.next(), words.next().unwrap(), words.next().unwrap());
-                assert!(name.starts_with("fluent_auth_proxy_"), "{line}");
+                assert!(
+                    ["fluent_auth_proxy_", "process_"]
+                        .iter()
+                        .any(|prefix| name.starts_with(prefix)),
+                    "{line}"
+                );
                 match what.unwrap() {
                     "TYPE" => assert!(types.insert(name.to_owned(), rest).is_none(), "twice: {line}"),
                     "HELP" => assert!(rest.ends_with('.') && !rest.ends_with(".."), "{line}"),
@@ -51,7 +61,7 @@ impl Scrape {
                     .is_some_and(|name| types.contains_key(name))
             };
             assert!(suffixes.iter().any(|suffix| known(suffix)), "untyped: {line}");
-            let name = name.strip_prefix("fluent_auth_proxy_").unwrap().to_owned();
+            let name = name.strip_prefix("fluent_auth_proxy_").unwrap_or(name).to_owned();
             assert!(
                 series.insert(name, value.parse().unwrap()).is_none(),
                 "twice: {line}"
@@ -181,7 +191,7 @@ async fn a_replay_is_counted_once_and_its_logins_too() {
 
 #[tokio::test]
 async fn refused_credentials_show_in_every_place() {
-    let mut config = super::support::fluent();
+    let mut config = fluent();
     config.accounts[0].client_secret = "another".to_owned();
     let sandbox = sandbox(config).await;
     let proxy = Proxy::start(&sandbox.url(), "").await;
@@ -226,28 +236,96 @@ async fn callers_cannot_make_series() {
         proxy.client().post(path, "{}").await;
     }
     let before = settled(&proxy).await;
-    for n in 0..1000 {
-        let path = if n % 2 == 0 {
-            format!("/instances/unknown-{n}/graphql")
-        } else {
-            format!("/path-{n}")
-        };
-        assert_eq!(proxy.client().post(&path, "{}").await.status, 404);
+    let stream = TcpStream::connect(proxy.address()).await.unwrap();
+    let (mut connection, running) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(running);
+    for n in 0..10_000 {
+        for path in [format!("/instances/unknown-{n}/graphql"), format!("/path-{n}")] {
+            let request = Request::post(path)
+                .header("host", "localhost")
+                .header("content-type", "application/json")
+                .body(full("{}"))
+                .unwrap();
+            connection.ready().await.unwrap();
+            let answer = connection.send_request(request).await.unwrap();
+            assert_eq!(answer.status(), 404);
+            answer.into_body().collect().await.unwrap();
+        }
     }
     let after = settled(&proxy).await;
     assert!(before.series.keys().eq(after.series.keys()));
-    after.assert(r#"rejections_total{code="INSTANCE_UNKNOWN"}"#, 501);
-    after.assert(r#"rejections_total{code="PATH_NOT_FOUND"}"#, 501);
+    after.assert(r#"rejections_total{code="INSTANCE_UNKNOWN"}"#, 10_001);
+    after.assert(r#"rejections_total{code="PATH_NOT_FOUND"}"#, 10_001);
     after.assert(
         r#"requests_total{instance="",status="404",code="INSTANCE_UNKNOWN"}"#,
-        501,
+        10_001,
     );
+}
+
+#[tokio::test]
+async fn connections_to_fluent_are_counted_as_they_are_opened() {
+    let (_sandbox, upstream, proxy) = start_raw("").await;
+    Scrape::of(&proxy).await.assert("upstream_connections_total", 0);
+    for opened in 1..=3 {
+        let asking = tokio::spawn(proxy.client().graphql(ME));
+        let mut there = upstream.accept().await;
+        there.head().await;
+        there
+            .send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
+            .await;
+        asking.await.unwrap().assert_good();
+        settled(&proxy).await.assert("upstream_connections_total", opened);
+    }
+}
+
+#[tokio::test]
+async fn the_process_and_its_runtime_are_told_of_as_the_system_counts_them() {
+    let sandbox = sandbox(fluent()).await;
+    let mut command = Process::command(&sandbox.url());
+    command.args(["--set", "runtime.workers=3"]);
+    let process = Process::start(command).await;
+    process.client().graphql(ME).await.assert_good();
+    let scrape = Scrape::parse(&process.admin().get("/metrics").await);
+    scrape.assert("tokio_workers", 3);
+    assert!(scrape.value("tokio_tasks") >= 1.0);
+    assert!(scrape.value("tokio_busy_seconds_total") > 0.0);
+    assert!(scrape.series.contains_key("tokio_queue_depth"));
+
+    // Only Linux tells of the process.
+    let of_process = |name: &str| {
+        let value = scrape.series.get(name);
+        *value.unwrap_or_else(|| panic!("no {name}"))
+    };
+    let proc = |file: &str| format!("/proc/{}/{file}", process.id());
+    let descriptors = std::fs::read_dir(proc("fd")).unwrap().count();
+    let descriptors = f64::from(u32::try_from(descriptors).unwrap());
+    assert!(
+        (of_process("process_open_fds") - descriptors).abs() < 8.0,
+        "{descriptors}"
+    );
+    assert!(of_process("process_max_fds") >= of_process("process_open_fds"));
+    assert!(
+        of_process("process_threads") >= 4.0,
+        "the first one and the workers"
+    );
+    let peak = f64::from(u32::try_from(process.peak()).unwrap()) * 1024.0;
+    let resident = of_process("process_resident_memory_bytes");
+    // The system counts each core's share now and then only.
+    assert!(
+        1e6 < resident && resident < 2.0 * peak,
+        "{resident}, with a peak of {peak}"
+    );
+    assert!(of_process("process_virtual_memory_bytes") >= resident);
+    assert!(of_process("process_cpu_seconds_total") > 0.0);
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs_f64();
+    let age = now - of_process("process_start_time_seconds");
+    assert!((-2.0..120.0).contains(&age), "{age}");
 }
 
 #[tokio::test]
 async fn pages_of_other_origins_cannot_scrape() {
     let (_sandbox, proxy) = start("").await;
-    let request = http::Request::get("/metrics")
+    let request = Request::get("/metrics")
         .header("origin", "http://evil.example")
         .body(http_body_util::combinators::BoxBody::default())
         .unwrap();
