@@ -127,7 +127,6 @@ async fn admit(State(admin): State<Arc<Admin>>, request: Request, next: Next) ->
         admin
             .guard
             .admit_caller(method, uri, headers, Connection::Tcp(peer.local), payload)
-            .map(drop)
     } else if OPEN.contains(&request.uri().path()) {
         Ok(())
     } else {

@@ -1,7 +1,7 @@
 //! Builds every part from the settings, runs them, and ends them in order.
 //!
 //! 1. The only place where parts meet: nothing below knows who else there is.
-//! 2. Nothing listens before everything is built; the first login starts before the first request is taken.
+//! 2. Nothing is accepted before everything is built; the first login starts before the first request is taken.
 //! 3. The end: not ready, and answers that end their connection; then (after `shutdown.delay`) no new connections,
 //!    then every begun request ends, then the listeners, the tasks and this future end; at `shutdown.deadline` what
 //!    is left is cut.
@@ -70,7 +70,9 @@ impl App {
     /// # Errors
     /// When a listener, TLS or a URL cannot be used.
     pub fn start(settings: &Settings, clock: Clock) -> Result<Self, StartError> {
-        let (granter, upstream) = legs(settings)?;
+        let listener = Listener::bind(&settings.listen.addresses)?;
+        let addresses = listener.addresses();
+        let (granter, upstream) = legs(settings, &addresses)?;
         let logins = settings
             .instances
             .iter()
@@ -80,8 +82,6 @@ impl App {
         let id = ViaId::random();
         let end = CancellationToken::new();
 
-        let listener = Listener::bind(&settings.listen.addresses)?;
-        let addresses = listener.addresses();
         let names = settings.instances.keys().cloned();
         let metrics = Metrics::new(names, TokenMetrics(Arc::clone(&tokens)));
         let metrics = Arc::new(metrics.with_upstream_connections(upstream.opened()));
@@ -142,11 +142,11 @@ impl App {
     }
 }
 
-/// Both ways out: to the token endpoints, and to the APIs.
+/// Both ways out of a process that listens at `own`: to the token endpoints, and to the APIs.
 ///
 /// # Errors
 /// When TLS or a client cannot be set up.
-pub(crate) fn legs<B>(settings: &Settings) -> Result<(Granter, Upstream<B>), StartError>
+pub(crate) fn legs<B>(settings: &Settings, own: &[SocketAddr]) -> Result<(Granter, Upstream<B>), StartError>
 where
     B: http_body::Body<Data = bytes::Bytes> + Send + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -155,7 +155,7 @@ where
     let way_out = settings.upstream.egress.client_builder();
     let way_out = way_out.connect_timeout(settings.upstream.connect_timeout);
     let granter = Granter::new(way_out, tls.clone())?;
-    Ok((granter, Upstream::new(settings.upstream.clone(), tls)))
+    Ok((granter, Upstream::new(settings.upstream.clone(), tls, own)))
 }
 
 /// All that runs, until the end that `end` begins.

@@ -304,15 +304,7 @@ fn rejected(rejection: Rejection) -> Row {
     };
     let denied = "http_request_denied";
     match rejection {
-        Rejection::LoopDetected => Row {
-            fault: Fault::Proxy,
-            ..row(
-                StatusCode::LOOP_DETECTED,
-                "LOOP_DETECTED",
-                "proxy_loop_detected",
-                "The request has been through this proxy before; its upstream URL leads back to it.",
-            )
-        },
+        Rejection::LoopDetected => loop_detected(),
         Rejection::HostNotAllowed => row(
             StatusCode::MISDIRECTED_REQUEST,
             "HOST_NOT_ALLOWED",
@@ -352,6 +344,17 @@ fn rejected(rejection: Rejection) -> Row {
     }
 }
 
+/// Whether the request came back, or was about to.
+fn loop_detected() -> Row {
+    Row {
+        fault: Fault::Proxy,
+        status: StatusCode::LOOP_DETECTED,
+        code: "LOOP_DETECTED",
+        proxy_status: "proxy_loop_detected",
+        message: "The upstream URL of this proxy leads back to it, so the request would go round for ever.",
+    }
+}
+
 fn upstream(error: &UpstreamError) -> Row {
     let row = |status, code, proxy_status, message| Row {
         fault: Fault::Upstream,
@@ -361,6 +364,7 @@ fn upstream(error: &UpstreamError) -> Row {
         message,
     };
     match error {
+        UpstreamError::Unreachable(Unreachable::Itself, _) => loop_detected(),
         UpstreamError::Unreachable(cause, _) => row(
             StatusCode::BAD_GATEWAY,
             "UPSTREAM_UNREACHABLE",
@@ -375,6 +379,7 @@ fn upstream(error: &UpstreamError) -> Row {
                 | Unreachable::ClientCertificate => "tls_certificate_error",
                 Unreachable::Tls => "tls_protocol_error",
                 Unreachable::ProxyCredentials => "proxy_configuration_error",
+                Unreachable::Itself => "proxy_loop_detected",
                 Unreachable::ProxyRefused(_) | Unreachable::Proxy | Unreachable::Other => {
                     "destination_unavailable"
                 }

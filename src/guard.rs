@@ -5,7 +5,7 @@
 //!    its `Origin` and the required header, and an operator wants to hear of the loop, not of these.
 //! 2. **Host** (`host`): does it name this proxy? A page whose own name was pointed at a loopback address
 //!    (DNS rebinding) sends that name. Not asked on Unix sockets, which no page can reach.
-//! 3. **Origin** (`origin`): does a page of another origin ask?
+//! 3. **Origin** (`origin`): does a page of another origin ask? What listed origins are told stands in `cors`.
 //! 4. **Required header**: exactly one, of exactly that value.
 //! 5. **Content type** (`media`): could a form have sent it? What a form cannot send makes browsers ask first.
 //!    Not asked on Unix sockets, nor where a required header says more.
@@ -18,6 +18,7 @@
 //! What weakens it: browsers that send neither `Sec-Fetch-Site` nor, on a GET, `Origin` can make a foreign page's
 //! GET arrive here (the page cannot read the answer). `required_header` closes that too.
 
+mod cors;
 mod headers;
 mod host;
 mod media;
@@ -28,9 +29,10 @@ mod via;
 use std::hint::black_box;
 use std::net::SocketAddr;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
+use http::{HeaderMap, HeaderName, Method, Uri};
 use http_body::Body;
 
+pub use self::cors::{Sharing, preflight_answer};
 pub use self::headers::{
     RequestHeaders, request_id, scrub_response, set_request_headers, set_response_headers, upstream_host,
 };
@@ -97,20 +99,13 @@ impl Payload {
     }
 }
 
-/// A request that may pass.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Admitted<'a> {
-    /// Where it goes.
-    pub target: Target<'a>,
-    /// The listed origin that it came from: the answer must carry CORS headers for it.
-    pub origin: Option<HeaderValue>,
-}
-
-/// Where a request goes.
+/// Where a request that may pass goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target<'a> {
     /// One of the proxy's own pages, by its path.
     Page(&'static str),
+    /// Nowhere: a browser asks for a page of a listed origin, see [`preflight_answer`].
+    Preflight,
     /// Upstream.
     Upstream(Destination<'a>),
 }
@@ -190,13 +185,15 @@ impl Guard {
         headers: &HeaderMap,
         connection: Connection,
         payload: Payload,
-    ) -> Result<Admitted<'a>, Rejection> {
-        let origin = self.admit_caller(method, uri, headers, connection, payload)?;
-        let target = self.admit_target(method, uri)?;
-        Ok(Admitted { target, origin })
+    ) -> Result<Target<'a>, Rejection> {
+        self.admit_caller(method, uri, headers, connection, payload)?;
+        match self.preflight(method, headers) {
+            Some(asked) => self.admit_target(&asked, uri).map(|_| Target::Preflight),
+            None => self.admit_target(method, uri),
+        }
     }
 
-    /// Rules 1 to 5, who asks: all that a listener without upstream paths needs. Gives the listed origin.
+    /// Rules 1 to 5, who asks: all that a listener without upstream paths needs.
     ///
     /// # Errors
     /// The first of these rules that the request breaks.
@@ -207,7 +204,7 @@ impl Guard {
         headers: &HeaderMap,
         connection: Connection,
         payload: Payload,
-    ) -> Result<Option<HeaderValue>, Rejection> {
+    ) -> Result<(), Rejection> {
         if self.id.is_in(headers) {
             return Err(Rejection::LoopDetected);
         }
@@ -216,13 +213,15 @@ impl Guard {
             Connection::Unix => host::named(uri, headers).ok(),
         };
         let page = self.page(method, uri).is_some();
-        let origin = origin::admit(headers, named, &self.rules.allowed_origins, page)?;
-        match (&self.rules.required_header, connection) {
-            (Some(required), _) => required.admit(headers)?,
-            (None, Connection::Tcp(_)) => media::admit(method, headers, payload)?,
-            (None, Connection::Unix) => {}
+        origin::admit(headers, named, &self.rules.allowed_origins, page)?;
+        if self.preflight(method, headers).is_some() {
+            return Ok(());
         }
-        Ok(origin.cloned())
+        match (&self.rules.required_header, connection) {
+            (Some(required), _) => required.admit(headers),
+            (None, Connection::Tcp(_)) => media::admit(method, headers, payload),
+            (None, Connection::Unix) => Ok(()),
+        }
     }
 
     /// Rules 6 and 7, what is asked for.

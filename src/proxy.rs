@@ -11,7 +11,8 @@ use std::time::Duration;
 use axum::body::Body;
 use http::header::CONTENT_TYPE;
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, request};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, request};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use url::Url;
 
@@ -152,10 +153,14 @@ impl Proxy {
             head.uri.clone(),
             id,
         );
-        match self.forward(peer, head, body, &mut exchange).await {
-            Ok((answer, place)) => self.stream(answer, place, exchange),
+        let sharing = self.guard.sharing(&head.headers);
+        let mut answer = match self.forward(peer, head, body, &mut exchange).await {
+            Ok(Served::Upstream(answer, place)) => self.stream(answer, place, exchange),
+            Ok(Served::Here(answer)) => serve(answer, exchange),
             Err(error) => refuse(&error, accept, exchange),
-        }
+        };
+        sharing.tell(answer.headers_mut());
+        answer
     }
 
     async fn forward(
@@ -164,14 +169,16 @@ impl Proxy {
         mut head: request::Parts,
         body: Body,
         exchange: &mut Exchange,
-    ) -> Result<(Response<Incoming>, Place), ProxyError> {
+    ) -> Result<Served, ProxyError> {
         let connection = Connection::Tcp(peer.local);
         let uri = std::mem::take(&mut head.uri);
-        let admitted = self
+        let target = self
             .guard
             .admit(&head.method, &uri, &head.headers, connection, Payload::of(&body))?;
-        let Target::Upstream(to) = admitted.target else {
-            return Err(ProxyError::Internal);
+        let to = match target {
+            Target::Upstream(to) => to,
+            Target::Preflight => return Ok(Served::Here(preflight(&head.headers))),
+            Target::Page(_) => return Err(ProxyError::Internal),
         };
         let (name, route) = self.route(to)?;
         exchange.instance = Some(name.clone());
@@ -196,7 +203,7 @@ impl Proxy {
         guard::scrub_response(answer.headers_mut());
         let via = self.via.as_ref().map(|via| via.entry(answer.version()));
         guard::set_response_headers(answer.headers_mut(), via, &exchange.request_id);
-        Ok((answer, place))
+        Ok(Served::Upstream(answer, place))
     }
 
     /// Hands the answer on as it comes; its end is the end of the exchange, and frees its place.
@@ -221,6 +228,30 @@ impl Proxy {
             .get_key_value(to.instance.unwrap_or(Name::DEFAULT))
             .ok_or(ProxyError::InstanceUnknown)
     }
+}
+
+/// Whose answer a request gets.
+enum Served {
+    /// Upstream's, while it holds its place.
+    Upstream(Response<Incoming>, Place),
+    /// The proxy's own, which is no refusal.
+    Here(Response<Body>),
+}
+
+/// The answer to a preflight that may pass.
+fn preflight(asked: &HeaderMap) -> Response<Body> {
+    let mut answer = Response::new(Body::empty());
+    *answer.status_mut() = StatusCode::NO_CONTENT;
+    *answer.headers_mut() = guard::preflight_answer(asked);
+    answer
+}
+
+/// Ends an exchange with an answer of the proxy itself.
+fn serve(mut answer: Response<Body>, mut exchange: Exchange) -> Response<Body> {
+    guard::set_response_headers(answer.headers_mut(), None, &exchange.request_id);
+    exchange.status = answer.status();
+    exchange.end(answer.body().size_hint().exact().unwrap_or_default());
+    answer
 }
 
 fn refuse(error: &ProxyError, accept: Accept, mut exchange: Exchange) -> Response<Body> {

@@ -26,6 +26,9 @@ pub enum Unreachable {
     /// Nobody listens there.
     #[error("the connection was refused; look at the URL and at firewalls")]
     Refused,
+    /// It is this very process.
+    #[error("it is this proxy itself; the URL leads back to where it listens")]
+    Itself,
     /// Its certificate is for others.
     #[error("its certificate is for another name; the URL must hold a name that the certificate has")]
     CertificateName,

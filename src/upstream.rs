@@ -5,7 +5,9 @@
 //! 2. Connecting (name, TCP, TLS) has one clock; the wait for an answer's head has another, which starts anew
 //!    with each part of the request that upstream takes, and stands still while the caller makes it wait.
 //! 3. Connections are used for `max_age` at most, so that names are resolved again.
-//! 4. Redirects are not followed, bodies are not touched, nothing is decompressed.
+//! 4. No connection is made to where this process itself listens: a request that went there would come back.
+//!    Through a proxy on the way out this cannot be seen, and is left to `Via`.
+//! 5. Redirects are not followed, bodies are not touched, nothing is decompressed.
 
 mod clock;
 mod connect;
@@ -13,6 +15,7 @@ pub mod egress;
 pub mod tls;
 mod tunnel;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,15 +48,15 @@ where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<BoxError>,
 {
-    /// A client that trusts and shows what `tls` says.
+    /// A client that trusts and shows what `tls` says, in a process that listens at `own`.
     #[must_use]
-    pub fn new(config: Config, mut tls: ClientConfig) -> Self {
+    pub fn new(config: Config, mut tls: ClientConfig, own: &[SocketAddr]) -> Self {
         tls.alpn_protocols = match config.http_version {
             HttpVersion::Http1 => vec![b"http/1.1".to_vec()],
             HttpVersion::Http2 => vec![b"h2".to_vec()],
             HttpVersion::Auto => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
         };
-        let connector = Connector::new(tls, config.egress.clone(), config.connect_timeout);
+        let connector = Connector::new(tls, config.egress.clone(), config.connect_timeout, own);
         let pool = ArcSwap::from_pointee(client(&config, connector.clone()));
         Self {
             pool,

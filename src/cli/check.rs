@@ -75,7 +75,7 @@ pub(super) enum Failed {
 /// Rule 1; gives the sentence that says so, and what comes from a profile.
 pub(super) fn settings(loaded: &Loaded) -> Result<String, Failed> {
     let settings = &loaded.settings;
-    app::legs::<Body>(settings).map_err(unusable)?;
+    app::legs::<Body>(settings, &[]).map_err(unusable)?;
     for (name, instance) in &settings.instances {
         route(name, instance)?;
     }
@@ -120,7 +120,7 @@ impl<'a> Attempt<'a> {
 
     /// Rule 2; gives the sentence that says what came of it.
     pub(super) async fn run(&self, settings: &Settings) -> Result<String, Failed> {
-        let (granter, upstream) = app::legs(settings).map_err(unusable)?;
+        let (granter, upstream) = app::legs(settings, &[]).map_err(unusable)?;
         let timeout = self.instance.policy.timeout;
         let answer = granter.request(self.login, timeout).await;
         let answer = answer.map_err(|error| self.login_failed(error))?;

@@ -8,28 +8,29 @@
 //!
 //! A request with neither header comes from no browser of this decade, or from none at all.
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, header};
 
 use super::Rejection;
+use super::cors::listed;
 use super::headers::sole;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
 
-/// The origin, if it is a listed one. `named` is the host and port of the request; `page` tells whether a page of
+/// Judges where a request comes from. `named` is the host and port of the request; `page` tells whether a page of
 /// the proxy itself is read.
-pub(super) fn admit<'a>(
-    headers: &'a HeaderMap,
+pub(super) fn admit(
+    headers: &HeaderMap,
     named: Option<&str>,
-    listed: &[String],
+    allowed: &[String],
     page: bool,
-) -> Result<Option<&'a HeaderValue>, Rejection> {
+) -> Result<(), Rejection> {
+    if listed(headers, allowed).is_some() {
+        return Ok(());
+    }
     if headers.contains_key(header::ORIGIN) {
         let origin = sole(headers, &header::ORIGIN).ok_or(Rejection::CrossOrigin)?;
-        if listed.iter().any(|listed| listed.as_bytes() == origin.as_bytes()) {
-            return Ok(Some(origin));
-        }
         let host = origin.as_bytes().strip_prefix(b"http://");
         if host.is_none() || host != named.map(str::as_bytes) {
             return Err(Rejection::CrossOrigin);
@@ -40,7 +41,7 @@ pub(super) fn admit<'a>(
         .iter()
         .all(|site| site == "same-origin" || site == "none");
     if near || (page && navigates(headers)) {
-        Ok(None)
+        Ok(())
     } else {
         Err(Rejection::CrossOrigin)
     }
@@ -53,9 +54,11 @@ fn navigates(headers: &HeaderMap) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
 
-    fn judge(headers: &[(&'static str, &str)], page: bool) -> Result<Option<HeaderValue>, Rejection> {
+    fn judge(headers: &[(&'static str, &str)], page: bool) -> Result<(), Rejection> {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             map.append(*name, HeaderValue::from_str(value).unwrap());
@@ -64,18 +67,15 @@ mod tests {
             "https://app.example".to_owned(),
             "http://localhost:3000".to_owned(),
         ];
-        admit(&map, Some("localhost:4280"), &listed, page).map(Option::<&HeaderValue>::cloned)
+        admit(&map, Some("localhost:4280"), &listed, page)
     }
 
     #[test]
     fn rule_1_the_origin_is_own_or_listed() {
-        assert_eq!(judge(&[], false), Ok(None));
-        assert_eq!(judge(&[("origin", "http://localhost:4280")], false), Ok(None));
+        assert_eq!(judge(&[], false), Ok(()));
+        assert_eq!(judge(&[("origin", "http://localhost:4280")], false), Ok(()));
         for listed in ["https://app.example", "http://localhost:3000"] {
-            assert_eq!(
-                judge(&[("origin", listed)], false),
-                Ok(Some(HeaderValue::from_str(listed).unwrap()))
-            );
+            assert_eq!(judge(&[("origin", listed)], false), Ok(()));
         }
         for foreign in [
             "",
@@ -116,13 +116,13 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(header::ORIGIN, HeaderValue::from_static("http://"));
         assert_eq!(admit(&headers, None, &[], false), Err(Rejection::CrossOrigin));
-        assert_eq!(admit(&HeaderMap::new(), None, &[], false), Ok(None));
+        assert_eq!(admit(&HeaderMap::new(), None, &[], false), Ok(()));
     }
 
     #[test]
     fn rule_2_the_site_is_the_same_origin() {
         for near in ["same-origin", "none"] {
-            assert_eq!(judge(&[("sec-fetch-site", near)], false), Ok(None));
+            assert_eq!(judge(&[("sec-fetch-site", near)], false), Ok(()));
         }
         for far in [
             "same-site",
@@ -153,7 +153,7 @@ mod tests {
             ("sec-fetch-mode", "navigate"),
             ("sec-fetch-dest", "document"),
         ];
-        assert_eq!(judge(&navigation, true), Ok(None));
+        assert_eq!(judge(&navigation, true), Ok(()));
         assert_eq!(judge(&navigation, false), Err(Rejection::CrossOrigin));
         for other in [
             [site, ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "iframe")],

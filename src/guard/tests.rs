@@ -1,6 +1,6 @@
 use std::net::Ipv4Addr;
 
-use http::header;
+use http::{HeaderValue, header};
 
 use super::*;
 
@@ -47,8 +47,9 @@ fn ask(
     let method = method.parse().unwrap();
     Guard::new(rules, ViaId::new(1), &["/", "/graphiql"])
         .admit(&method, &uri, &map, connection, payload)
-        .map(|admitted| match admitted.target {
+        .map(|target| match target {
             Target::Page(page) => Some(page.to_owned()),
+            Target::Preflight => Some("preflight".to_owned()),
             Target::Upstream(_) => None,
         })
 }
@@ -150,20 +151,133 @@ fn a_unix_socket_is_not_asked_for_host_and_content_type() {
     assert_eq!(ask(&[LOOP]), Err(Rejection::LoopDetected));
 }
 
+const LISTED: (&str, &str) = ("origin", "https://app.example");
+const ASKS: (&str, &str) = ("access-control-request-method", "POST");
+
 #[test]
-fn a_listed_origin_is_told() {
-    let guard = Guard::new(rules(), ViaId::new(1), &[]);
-    let mut headers = HeaderMap::new();
-    headers.insert(header::HOST, HeaderValue::from_static("localhost:4280"));
-    headers.insert(header::ORIGIN, HeaderValue::from_static("https://app.example"));
-    headers.insert("sec-fetch-site", HeaderValue::from_static("cross-site"));
-    let uri = "/graphql".parse().unwrap();
-    let admitted = guard.admit(&Method::GET, &uri, &headers, LOCAL, Payload::Empty);
-    assert_eq!(admitted.unwrap().origin.unwrap(), "https://app.example");
-    headers.remove("sec-fetch-site");
-    headers.insert(header::ORIGIN, HeaderValue::from_static("http://localhost:4280"));
-    let admitted = guard.admit(&Method::GET, &uri, &headers, LOCAL, Payload::Empty);
-    assert_eq!(admitted.unwrap().origin, None);
+fn a_preflight_of_a_listed_origin_is_judged_as_what_it_asks_about() {
+    let options = |path, headers: &[_]| {
+        let line = format!("OPTIONS {path}");
+        ask(gated(), LOCAL, &line, &[&[HOST], headers].concat())
+    };
+    assert_eq!(
+        options("/graphql", &[LISTED, ASKS]),
+        Ok(Some("preflight".to_owned()))
+    );
+    assert_eq!(options("/nowhere", &[LISTED, ASKS]), Err(Rejection::PathNotFound));
+    let put = ("access-control-request-method", "PUT");
+    let allow = "GET, POST";
+    assert_eq!(
+        options("/graphql", &[LISTED, put]),
+        Err(Rejection::MethodNotAllowed { allow })
+    );
+    for none in [
+        &[LISTED][..],
+        &[LISTED, ASKS, ASKS],
+        &[LISTED, ("access-control-request-method", "P OST")],
+        &[("origin", "http://localhost:4280"), ASKS],
+        &[ASKS],
+    ] {
+        assert_eq!(
+            options("/graphql", none),
+            Err(Rejection::HeaderRequired),
+            "{none:?}"
+        );
+    }
+    let foreign = [("origin", "https://evil.example"), ASKS];
+    assert_eq!(options("/graphql", &foreign), Err(Rejection::CrossOrigin));
+    assert_eq!(
+        options("/graphql", &[LISTED, LISTED, ASKS]),
+        Err(Rejection::CrossOrigin)
+    );
+    assert_eq!(
+        options("/graphql", &[LISTED, ASKS, LOOP]),
+        Err(Rejection::LoopDetected)
+    );
+    let evil = [("host", "evil.example"), LISTED, ASKS];
+    let rebound = ask(gated(), LOCAL, "OPTIONS /graphql", &evil);
+    assert_eq!(rebound, Err(Rejection::HostNotAllowed));
+    assert_eq!(post(&[HOST, LISTED, ASKS]), Err(Rejection::ContentTypeNotAllowed));
+}
+
+/// The headers of an answer to a request with these headers.
+fn told(rules: Rules, headers: &[(&'static str, &str)], answer: &[(&'static str, &str)]) -> HeaderMap {
+    let map = |headers: &[(&'static str, &str)]| {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(*name, HeaderValue::from_str(value).unwrap());
+        }
+        map
+    };
+    let mut answer = map(answer);
+    Guard::new(rules, ViaId::new(1), &[])
+        .sharing(&map(headers))
+        .tell(&mut answer);
+    answer
+}
+
+#[test]
+fn without_listed_origins_nothing_is_told() {
+    let unlisted = Rules {
+        allowed_origins: Vec::new(),
+        ..rules()
+    };
+    for headers in [&[][..], &[LISTED], &[("origin", "http://localhost:4280")]] {
+        assert_eq!(told(unlisted.clone(), headers, &[]), HeaderMap::new());
+    }
+}
+
+#[test]
+fn with_listed_origins_every_answer_varies_and_only_they_may_read_it() {
+    for headers in [
+        &[][..],
+        &[("origin", "https://evil.example")],
+        &[LISTED, LISTED],
+        &[("origin", "null")],
+    ] {
+        let told = told(rules(), headers, &[("vary", "accept")]);
+        let vary: Vec<_> = told.get_all("vary").iter().collect();
+        assert_eq!(
+            (vary.as_slice(), told.len()),
+            (
+                &["accept", "origin"].map(HeaderValue::from_static).each_ref()[..],
+                2
+            )
+        );
+    }
+    let told = told(
+        rules(),
+        &[LISTED],
+        &[("x-request-id", "id"), ("content-length", "2")],
+    );
+    assert_eq!(told["access-control-allow-origin"], "https://app.example");
+    assert_eq!(told["access-control-allow-credentials"], "true");
+    assert_eq!(
+        told["access-control-expose-headers"],
+        "x-request-id, content-length, vary"
+    );
+    assert_eq!(told["vary"], "origin");
+}
+
+#[test]
+fn a_preflight_is_told_what_it_asked_and_no_more() {
+    let mut asked = HeaderMap::new();
+    asked.insert("access-control-request-method", HeaderValue::from_static("POST"));
+    let told = preflight_answer(&asked);
+    assert_eq!(told["access-control-allow-methods"], "POST");
+    assert_eq!(told["access-control-max-age"], "600");
+    assert_eq!(told.get_all("vary").iter().count(), 3);
+    assert!(!told.contains_key("access-control-allow-headers"));
+    assert!(!told.contains_key("access-control-allow-private-network"));
+    let names = HeaderValue::from_static("content-type, x-fluent-user");
+    asked.insert("access-control-request-headers", names.clone());
+    asked.insert(
+        "access-control-request-private-network",
+        HeaderValue::from_static("true"),
+    );
+    let told = preflight_answer(&asked);
+    assert_eq!(told["access-control-allow-headers"], names);
+    assert_eq!(told["access-control-allow-private-network"], "true");
 }
 
 #[test]

@@ -35,6 +35,7 @@ impl Listener {
     pub fn bind(addresses: &[Address]) -> Result<Self, BindError> {
         let mut sockets = Vec::new();
         for address in addresses {
+            tracing::debug!(?address, "binding");
             match address {
                 Address::Localhost(port) => bind_localhost(*port, &mut sockets)?,
                 Address::Tcp(address) => sockets.push(bind(*address)?),

@@ -102,6 +102,16 @@ impl Settler {
         if let (Some(listen), Some(Some(admin))) = (&listen, &admin) {
             self.listeners_apart(listen, admin, &raw.admin);
         }
+        if let Some(listen) = &listen {
+            if let Some(fluent) = &fluent {
+                self.upstream_apart(listen, &fluent.url, &raw.fluent.url);
+            }
+            for (name, instance) in &instances {
+                if let Some(raw) = raw.instances.get(name.as_str()) {
+                    self.upstream_apart(listen, &instance.url, &raw.url);
+                }
+            }
+        }
         let upstream = self.upstream(&raw.upstream);
         let tape = self.tape(&raw.upstream);
         let via = self.read(&raw.upstream.via);

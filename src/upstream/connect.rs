@@ -1,6 +1,8 @@
 //! A connection to upstream: its name resolved, TCP, a tunnel where a proxy is on the way, TLS, all under one clock.
 
+use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -38,11 +40,14 @@ struct WayOut {
     tcp: HttpConnector,
     to_proxy: HttpsConnector<HttpConnector>,
     egress: Egress,
+    /// Where this process itself listens.
+    own: Arc<[SocketAddr]>,
 }
 
 impl Connector {
-    /// `tls` tells the protocols to be spoken to the target; a proxy on the way is spoken to in HTTP/1.1.
-    pub(super) fn new(tls: ClientConfig, egress: Egress, timeout: Duration) -> Self {
+    /// `tls` tells the protocols to be spoken to the target; a proxy on the way is spoken to in HTTP/1.1. What
+    /// leads to one of `own` is no connection.
+    pub(super) fn new(tls: ClientConfig, egress: Egress, timeout: Duration, own: &[SocketAddr]) -> Self {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
@@ -53,6 +58,7 @@ impl Connector {
             to_proxy: HttpsConnector::from((tcp.clone(), proxy_tls)),
             tcp,
             egress,
+            own: own.into(),
         };
         Self {
             https: HttpsConnector::from((way_out, tls)),
@@ -99,8 +105,18 @@ impl Service<Uri> for WayOut {
 
     fn call(&mut self, target: Uri) -> Self::Future {
         let Some(proxy) = self.egress.proxy_for(&target).cloned() else {
-            let tcp = self.tcp.clone();
-            return Box::pin(async move { Ok(MaybeHttpsStream::Http(tcp.oneshot(target).await?)) });
+            let (tcp, own) = (self.tcp.clone(), Arc::clone(&self.own));
+            return Box::pin(async move {
+                let stream = tcp.oneshot(target).await?;
+                if leads_to(stream.inner(), &own)? {
+                    return Err(Because {
+                        why: Unreachable::Itself,
+                        source: None,
+                    }
+                    .into());
+                }
+                Ok(MaybeHttpsStream::Http(stream))
+            });
         };
         let to_proxy = self.to_proxy.clone();
         Box::pin(async move {
@@ -111,5 +127,39 @@ impl Service<Uri> for WayOut {
             let stream = to_proxy.oneshot(proxy.uri()).await.map_err(unreachable)?;
             Ok(tunnel(stream, &target, proxy.authorization()).await?)
         })
+    }
+}
+
+/// Whether a connection has one of these listeners at its other end.
+fn leads_to(stream: &TcpStream, listeners: &[SocketAddr]) -> std::io::Result<bool> {
+    let (here, there) = (stream.local_addr()?, stream.peer_addr()?);
+    let on_this_machine = there.ip().is_loopback() || there.ip() == here.ip();
+    Ok(listeners.iter().any(|listener| {
+        let every = listener.ip().is_unspecified() && listener.is_ipv4() == there.is_ipv4();
+        listener.port() == there.port() && (listener.ip() == there.ip() || (every && on_this_machine))
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_listener_is_known_by_its_address_or_as_one_of_every_address() {
+        let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        for dialled in ["127.0.0.1", "127.0.0.9"] {
+            let stream = TcpStream::connect((dialled, port)).await.unwrap();
+            let leads = |to: &str, port: u16| {
+                leads_to(&stream, &[SocketAddr::new(to.parse().unwrap(), port)]).unwrap()
+            };
+            assert!(leads(dialled, port) && leads("0.0.0.0", port));
+            for other in ["127.0.0.2", "10.0.0.1", "::", "::1"] {
+                assert!(!leads(other, port), "{other}");
+            }
+            assert!(!leads(dialled, port ^ 1) && !leads("0.0.0.0", port ^ 1));
+        }
     }
 }

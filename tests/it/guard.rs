@@ -1,8 +1,16 @@
 //! Who may ask, as raw requests on the wire: nothing that is refused reaches Fluent.
 
-use fluent_sandbox::Sandbox;
+use std::net::Ipv4Addr;
 
-use super::support::{Answer, Proxy, Raw, start, start_raw};
+use fluent_auth_proxy::server::Address;
+use fluent_sandbox::Sandbox;
+use http::Request;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+
+use super::support::{
+    Answer, Client, Proxy, Raw, fluent, full, sandbox, settings, soon, start, start_raw, with_tokens_of,
+};
 
 const QUERY: &str = r#"{"query":"{ me { id } }"}"#;
 
@@ -301,6 +309,61 @@ async fn a_proxy_that_forwards_to_itself_says_so() {
     assert_word(&again, "proxy_loop_detected");
     assert_eq!(sandbox.seen().counts().api_requests, 0);
     relay.abort();
+}
+
+#[tokio::test]
+async fn no_connection_is_made_to_where_the_proxy_itself_listens() {
+    for (listen, dialled) in [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.2")] {
+        let sandbox = sandbox(fluent()).await;
+        // Held, so that nobody else is given the port; the proxy may listen there all the same.
+        let held = tokio::net::TcpSocket::new_v4().unwrap();
+        held.set_reuseaddr(true).unwrap();
+        held.bind(format!("{listen}:0").parse().unwrap()).unwrap();
+        let address = held.local_addr().unwrap();
+        // No entry in `Via` gives it away; and the settings know nothing of what a name leads to.
+        let toml = with_tokens_of(&sandbox, "upstream.via = false");
+        let mut settings = settings(&format!("http://{dialled}:{}", address.port()), &toml);
+        settings.listen.addresses = vec![Address::Tcp(address)];
+        let proxy = Proxy::from_settings(&settings).await;
+        let client = Client::new((Ipv4Addr::LOCALHOST, address.port()).into());
+        for _ in 0..2 {
+            let answer = client.graphql("{ me { id } }").await;
+            answer.assert_refused(508, "LOOP_DETECTED");
+            assert_word(&answer, "proxy_loop_detected");
+        }
+        let scraped = proxy.admin().get("/metrics").await;
+        let page = String::from_utf8_lossy(&scraped.body).into_owned();
+        let count = r#"status="508",code="LOOP_DETECTED"} 2"#;
+        assert!(page.contains(count), "more than the two of the client: {page}");
+    }
+}
+
+#[tokio::test]
+async fn over_http_2_the_host_has_one_name_too() {
+    let (sandbox, proxy) = logged_in("").await;
+    let stream = tokio::net::TcpStream::connect(proxy.address()).await.unwrap();
+    let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
+    let (mut sender, connection) = handshake.unwrap();
+    tokio::spawn(connection);
+    for (authority, host, status) in [
+        ("localhost", None, 200),
+        ("localhost", Some("LocalHost"), 200),
+        ("evil.example", None, 421),
+        ("evil.example", Some("localhost"), 421),
+        ("localhost", Some("evil.example"), 421),
+        ("localhost:1", Some("localhost:2"), 421),
+        ("user@localhost", None, 421),
+    ] {
+        let request = Request::post(format!("http://{authority}/graphql"));
+        let mut request = request.header("content-type", "application/json");
+        if let Some(host) = host {
+            request = request.header("host", host);
+        }
+        let request = request.body(full(QUERY)).unwrap();
+        let answer = soon(sender.send_request(request)).await.unwrap();
+        assert_eq!(answer.status().as_u16(), status, "{authority} {host:?}");
+    }
+    assert_eq!(sandbox.seen().counts().api_requests, 2);
 }
 
 #[tokio::test]

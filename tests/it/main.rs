@@ -12,6 +12,7 @@
 
 mod admin;
 mod commands;
+mod cors;
 mod credentials;
 mod egress;
 mod guard;

@@ -1,15 +1,17 @@
 //! Settles the proxy's listener, and keeps the admin listener apart from it.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use url::{Host, Url};
 
 use super::Settler;
 use crate::guard::Rules;
 use crate::server::{Address, Limits};
 use crate::settings::Listen;
 use crate::settings::kind::Kind;
-use crate::settings::kind::domain::ListenAddress;
+use crate::settings::kind::domain::{ListenAddress, RootUrl};
 use crate::settings::problem::Wrong;
-use crate::settings::raw;
+use crate::settings::raw::{self, Field};
 
 impl Settler {
     pub(super) fn listen(&mut self, raw: &raw::Listen) -> Option<Listen> {
@@ -86,6 +88,27 @@ impl Settler {
             self.refuse(&raw.address, wrong);
         }
     }
+    /// An upstream that is the proxy itself gets every request back. Names are resolved when they are dialled, and
+    /// looked at then.
+    pub(super) fn upstream_apart(&mut self, listen: &Listen, url: &Url, raw: &Field<RootUrl>) {
+        if let Some(upstream) = dialled(url)
+            && listen.addresses.iter().any(|address| collide(address, &upstream))
+        {
+            let wrong = Wrong::is("is where the proxy itself listens, so that every request would come back")
+                .instead("write the URL of the account at Fluent");
+            self.refuse(raw, wrong);
+        }
+    }
+}
+
+/// Where a URL leads, if that can be read off it.
+fn dialled(url: &Url) -> Option<Address> {
+    let port = url.port_or_known_default()?;
+    match url.host()? {
+        Host::Domain(name) => (name == "localhost").then_some(Address::Localhost(port)),
+        Host::Ipv4(ip) => Some(Address::Tcp((ip, port).into())),
+        Host::Ipv6(ip) => Some(Address::Tcp((ip, port).into())),
+    }
 }
 
 fn is_local(address: &Address) -> bool {
@@ -100,8 +123,12 @@ fn collide(one: &Address, other: &Address) -> bool {
         return false;
     };
     let same = |a: Option<IpAddr>, b: Option<IpAddr>| match (a, b) {
-        (Some(a), Some(b)) => a == b || a.is_unspecified() || b.is_unspecified(),
-        (None, Some(ip)) | (Some(ip), None) => ip.is_loopback() || ip.is_unspecified(),
+        (Some(a), Some(b)) => {
+            a == b || (a.is_ipv4() == b.is_ipv4() && (a.is_unspecified() || b.is_unspecified()))
+        }
+        (None, Some(ip)) | (Some(ip), None) => {
+            ip == Ipv4Addr::LOCALHOST || ip == Ipv6Addr::LOCALHOST || ip.is_unspecified()
+        }
         (None, None) => true,
     };
     // Port 0 is a free one each time.

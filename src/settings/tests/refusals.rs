@@ -389,6 +389,15 @@ refused! {
     an_admin_listener_on_the_proxys_place: file(r#"admin.address = "127.0.0.1:4280""#) =>
         "proxy.toml:1:17: admin.address is where the proxy itself listens
     give it a port of its own";
+    an_upstream_that_is_the_proxy_itself: url("http://localhost:4280") =>
+        "FLUENT_URL: fluent.url is where the proxy itself listens, so that every request would come back
+    write the URL of the account at Fluent";
+    an_instance_that_is_the_proxy_itself: file("listen.address = '127.0.0.2:80'
+[instances.eu]
+client_id = 'i'\nclient_secret = 's'\nusername = 'u'\npassword = 'p'
+url = 'http://127.0.0.2'") =>
+        "proxy.toml:7:7: instances.eu.url is where the proxy itself listens, so that every request would come back
+    write the URL of the account at Fluent";
     an_admin_listener_on_a_socket: file(r#"admin.address = "unix:/x""#) =>
         r#"proxy.toml:1:17: admin.address "unix:/x" is no address
     write "localhost:4280", "127.0.0.1:4280" or "[::1]:4280""#;
