@@ -26,11 +26,12 @@ use crate::authorize::Authorize;
 use crate::body::{BodyLimits, RequestBody, TapeBudget};
 use crate::clock::Clock;
 use crate::error::{Accept, ProxyError};
+use crate::graphql::Judge;
 use crate::guard::{Guard, Rules, ViaId};
 use crate::metrics::{Metrics, TokenRequests, TokenSample, Tokens};
 use crate::name::Name;
 use crate::places::Places;
-use crate::proxy::{Proxy, Route};
+use crate::proxy::{Inspection, Proxy, Route};
 use crate::server::{self, Listener, Peer, Server};
 use crate::settings::{Settings, Shutdown};
 use crate::token::TokenSource;
@@ -235,6 +236,10 @@ fn proxy(
         guard: Guard::new(settings.listen.rules.clone(), id.clone(), &[]),
         via: settings.via.then(|| id.clone()),
         instances,
+        inspection: settings.graphql.as_ref().map(|inspection| Inspection {
+            judge: Judge::new(inspection.rules.clone()),
+            limit: inspection.limit,
+        }),
         authorize: Authorize::new(Arc::clone(upstream)),
         places: Places::new(
             settings.upstream.max_in_flight,

@@ -18,7 +18,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use crate::body::{BodyError, Outcome, Recorder, Recording, RequestBody};
+use crate::body::{Outcome, Recorder, Recording, RequestBody};
 use crate::error::ProxyError;
 use crate::metrics::Replay;
 use crate::telemetry::Exchange;
@@ -123,9 +123,7 @@ async fn obtain(tokens: &dyn TokenSource, exchange: &mut Exchange) -> Result<Acc
 /// Upstream tells that the body failed; the recording knows how.
 fn cause(error: UpstreamError, recording: &Recording) -> ProxyError {
     match recording.outcome() {
-        Outcome::Failed(BodyError::TooLarge) => ProxyError::BodyTooLarge,
-        Outcome::Failed(BodyError::Stalled) => ProxyError::BodyStalled,
-        Outcome::Failed(BodyError::CallerGone) => ProxyError::CallerGone,
+        Outcome::Failed(error) => error.into(),
         Outcome::InProgress | Outcome::Finished | Outcome::TooLong | Outcome::Abandoned => {
             ProxyError::Upstream(error)
         }

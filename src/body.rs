@@ -2,6 +2,7 @@
 //!
 //! - [`Recorder`] streams the caller's body upstream and keeps a copy of it while that is cheap; [`Recording`] tells
 //!   afterwards how that ended, and gives the [`Tape`] that a replay is played from.
+//! - [`hold`] reads a body to its end first, for who has to judge it whole.
 //! - [`Metered`] streams the answer back, counts it, and tells how it ended.
 //!
 //! Laws, tested as properties where that fits:
@@ -16,6 +17,7 @@
 //!    asks for the next chunk is not the sender's.
 //! 7. A body that is known to be empty costs nothing.
 
+mod held;
 mod metered;
 mod patience;
 mod recorder;
@@ -30,6 +32,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
+pub use self::held::hold;
 pub use self::metered::{AnswerError, End, Ending, Metered};
 pub use self::recorder::{BodyLimits, Recorder};
 pub use self::recording::{Outcome, Recording, Tally};

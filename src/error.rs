@@ -6,6 +6,8 @@
 //! 3. Each answer carries `Proxy-Status` (RFC 9209), which no answer from upstream carries.
 //! 4. The functions are total and name every variant: a new fault does not compile until it has an answer.
 
+mod refused;
+
 use std::error::Error as StdError;
 use std::time::Duration;
 
@@ -15,7 +17,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use serde_json::json;
 use tracing::Level;
 
+use crate::body::BodyError;
 use crate::clock::whole_seconds;
+use crate::graphql::Refusal;
 use crate::guard::Rejection;
 use crate::places::NoPlace;
 use crate::telemetry::{CALLER_GONE, Failure, INTERNAL, caller_gone};
@@ -36,6 +40,9 @@ pub enum ProxyError {
     /// The guard let it not pass.
     #[error(transparent)]
     Rejected(#[from] Rejection),
+    /// The rules for what is asked let it not pass.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
     /// `/instances/NAME/…` names no instance of the settings.
     #[error("the path names an instance that the settings do not know")]
     InstanceUnknown,
@@ -45,6 +52,9 @@ pub enum ProxyError {
     /// The body is longer than `listen.max_body`.
     #[error("the request's body is longer than listen.max_body")]
     BodyTooLarge,
+    /// The body is longer than `graphql.inspect_limit`.
+    #[error("the request's body is longer than graphql.inspect_limit")]
+    TooLargeToInspect,
     /// The caller paused for longer than `listen.body_timeout` within the body.
     #[error("the caller paused for longer than listen.body_timeout within the request's body")]
     BodyStalled,
@@ -141,6 +151,7 @@ impl ProxyError {
     fn row(&self) -> Row {
         match self {
             Self::Rejected(rejection) => rejected(*rejection),
+            Self::Refused(refusal) => refused::row(*refusal),
             Self::InstanceUnknown => Row {
                 fault: Fault::Client,
                 status: StatusCode::NOT_FOUND,
@@ -161,6 +172,13 @@ impl ProxyError {
                 code: "BODY_TOO_LARGE",
                 proxy_status: "http_request_denied",
                 message: "The request's body is longer than this proxy takes.",
+            },
+            Self::TooLargeToInspect => Row {
+                fault: Fault::Client,
+                status: StatusCode::PAYLOAD_TOO_LARGE,
+                code: "BODY_TOO_LARGE",
+                proxy_status: "http_request_denied",
+                message: "The request's body is longer than the rules of this proxy read.",
             },
             Self::BodyStalled => Row {
                 fault: Fault::Client,
@@ -225,9 +243,11 @@ impl ProxyError {
             // Places come free all the time.
             Self::Overloaded(_) => Some(Duration::from_secs(1)),
             Self::Rejected(_)
+            | Self::Refused(_)
             | Self::InstanceUnknown
             | Self::UserUnknown
             | Self::BodyTooLarge
+            | Self::TooLargeToInspect
             | Self::BodyStalled
             | Self::CallerGone
             | Self::Upstream(_)
@@ -279,6 +299,16 @@ impl ProxyError {
             cause = error.source();
         }
         text
+    }
+}
+
+impl From<BodyError> for ProxyError {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::TooLarge => Self::BodyTooLarge,
+            BodyError::Stalled => Self::BodyStalled,
+            BodyError::CallerGone => Self::CallerGone,
+        }
     }
 }
 

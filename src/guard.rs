@@ -34,7 +34,8 @@ use http_body::Body;
 
 pub use self::cors::{Sharing, preflight_answer};
 pub use self::headers::{
-    RequestHeaders, request_id, scrub_response, set_request_headers, set_response_headers, upstream_host,
+    RequestHeaders, forget_body, request_id, scrub_response, set_request_headers, set_response_headers,
+    upstream_host,
 };
 pub use self::via::ViaId;
 use crate::secret::Secret;

@@ -15,10 +15,10 @@
 //! | 3 | [`authorize`] | bearer in; on a 401 drop that token and replay once |
 //! | 2 | [`error`], [`token::cache`] | every fault becomes one answer; one flight, renewal ahead, cool-down |
 //! | 1 | [`token`], [`token::store`], [`upstream`] | what tokens are and how one is asked for; what processes share of them; the leg to Fluent |
-//! | 0 | [`secret`], [`clock`], [`name`], [`guard`], [`body`], [`metrics`], [`places`], [`server`], [`telemetry`], [`mod@unreachable`] | pure or general: know nothing of the rest |
+//! | 0 | [`secret`], [`clock`], [`name`], [`graphql`], [`guard`], [`body`], [`metrics`], [`places`], [`server`], [`telemetry`], [`mod@unreachable`] | pure or general: know nothing of the rest |
 //!
-//! **A request:** `guard.admit → places.take → guard.scrub_request → authorize.send → guard.scrub_response → stream`, told by
-//! [`proxy::Proxy::handle`].
+//! **A request:** `guard.admit → places.take → graphql.judge (if on) → guard.scrub_request → authorize.send →
+//! guard.scrub_response → stream`, told by [`proxy::Proxy::handle`].
 //!
 //! **A token:** `Secret → token::grant → token::cache → authorize → header`.
 
@@ -29,6 +29,7 @@ pub mod body;
 pub mod cli;
 pub mod clock;
 pub mod error;
+pub mod graphql;
 pub mod guard;
 pub mod metrics;
 pub mod name;

@@ -1,6 +1,7 @@
 //! The story of one request.
 //!
-//! `guard.admit → places.take → guard.scrub_request → authorize.send → guard.scrub_response → stream`
+//! `guard.admit → places.take → graphql.judge (if on) → guard.scrub_request → authorize.send → guard.scrub_response →
+//! stream`
 //!
 //! Everything else in the house explains one of the lines of `Proxy::forward`.
 
@@ -9,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
+use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, request};
@@ -17,8 +19,9 @@ use hyper::body::Incoming;
 use url::Url;
 
 use crate::authorize::Authorize;
-use crate::body::{BodyLimits, End, Ending, Metered, Recorder, TapeBudget};
+use crate::body::{self, BodyError, BodyLimits, End, Ending, Metered, Recorder, TapeBudget};
 use crate::error::{Accept, Fault, ProxyError};
+use crate::graphql::{Instead, Judge, Operation, Question};
 use crate::guard::{self, Connection, Destination, Guard, Payload, RequestHeaders, Target, ViaId};
 use crate::metrics::Metrics;
 use crate::name::Name;
@@ -38,6 +41,8 @@ pub struct Proxy {
     pub via: Option<ViaId>,
     /// The instances by name.
     pub instances: BTreeMap<Name, Route>,
+    /// The rules for what is asked, where they are on.
+    pub inspection: Option<Inspection>,
     /// The way upstream.
     pub authorize: Authorize<Body>,
     /// Requests at once.
@@ -52,6 +57,14 @@ pub struct Proxy {
     pub access: AccessLog,
     /// Where all of them are counted.
     pub metrics: Arc<Metrics>,
+}
+
+/// The rules for what is asked.
+pub struct Inspection {
+    /// Judges requests.
+    pub judge: Judge,
+    /// Bytes of a body that is read; `None` where `max_body` is the only limit.
+    pub limit: Option<u64>,
 }
 
 /// One instance, as requests are sent to it.
@@ -189,6 +202,14 @@ impl Proxy {
         }
         head.uri = route.uri(to)?;
         let place = self.places.take().await?;
+        let body = match &self.inspection {
+            Some(inspection) => {
+                let (body, operation) = self.inspect(inspection, route, to, &mut head, body).await?;
+                exchange.operation = operation;
+                body
+            }
+            None => body,
+        };
         self.guard.scrub_request(&mut head.headers);
         let ours = RequestHeaders {
             host: &route.host,
@@ -204,6 +225,50 @@ impl Proxy {
         let via = self.via.as_ref().map(|via| via.entry(answer.version()));
         guard::set_response_headers(answer.headers_mut(), via, &exchange.request_id);
         Ok(Served::Upstream(answer, place))
+    }
+
+    /// Judges a request whole before anything of it is sent; gives the body to be sent, and what it asks for.
+    async fn inspect(
+        &self,
+        inspection: &Inspection,
+        route: &Route,
+        to: Destination<'_>,
+        head: &mut request::Parts,
+        body: Body,
+    ) -> Result<(Body, Option<Operation>), ProxyError> {
+        if !to.graphql {
+            inspection.judge.judge_rest()?;
+            return Ok((body, None));
+        }
+        let body = inspection.hold(body, self.body_limits).await?;
+        let (path, query) = match to.path_and_query.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (to.path_and_query, None),
+        };
+        let judged = inspection.judge.judge(Question {
+            method: &head.method,
+            headers: &head.headers,
+            query,
+            body: &body,
+        })?;
+        let body = match judged.instead {
+            None => Body::from(body),
+            Some(Instead::Body(body)) => {
+                guard::forget_body(&mut head.headers);
+                Body::from(body)
+            }
+            Some(Instead::Query(query)) => {
+                let path_and_query = format!("{path}?{query}");
+                let to = Destination {
+                    path_and_query: &path_and_query,
+                    ..to
+                };
+                // A URI has a longest length; the caller's own was within it.
+                head.uri = route.uri(to).map_err(|_| ProxyError::TooLargeToInspect)?;
+                Body::empty()
+            }
+        };
+        Ok((body, judged.operation))
     }
 
     /// Hands the answer on as it comes; its end is the end of the exchange, and frees its place.
@@ -252,6 +317,28 @@ fn serve(mut answer: Response<Body>, mut exchange: Exchange) -> Response<Body> {
     exchange.status = answer.status();
     exchange.end(answer.body().size_hint().exact().unwrap_or_default());
     answer
+}
+
+impl Inspection {
+    /// Reads a body whole.
+    async fn hold(&self, body: Body, limits: BodyLimits) -> Result<Bytes, ProxyError> {
+        let shorter = self
+            .limit
+            .filter(|limit| limits.max_body.is_none_or(|max| *limit < max));
+        let held = match shorter {
+            Some(limit) => BodyLimits {
+                max_body: Some(limit),
+                ..limits
+            },
+            None => limits,
+        };
+        body::hold(body, held)
+            .await
+            .map_err(|error| match (error, shorter) {
+                (BodyError::TooLarge, Some(_)) => ProxyError::TooLargeToInspect,
+                (error, _) => error.into(),
+            })
+    }
 }
 
 fn refuse(error: &ProxyError, accept: Accept, mut exchange: Exchange) -> Response<Body> {

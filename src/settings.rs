@@ -36,6 +36,7 @@ use url::Url;
 pub use self::problem::{Problem, Problems, Source};
 pub use self::show::{Provenance, Row, Value};
 use crate::body::TapeLimits;
+use crate::graphql;
 use crate::guard;
 use crate::name::Name;
 use crate::server::{self, Address};
@@ -120,6 +121,8 @@ pub struct Settings {
     pub tape: TapeLimits,
     /// Whether `Via` is added, both ways.
     pub via: bool,
+    /// What is asked of requests' documents, where anything is.
+    pub graphql: Option<Inspection>,
     /// The admin listener, where there is one.
     pub admin: Option<Address>,
     /// The log.
@@ -156,6 +159,15 @@ pub struct Listen {
     pub body_timeout: Duration,
     /// Bytes of a request's body; `None` without a limit.
     pub max_body: Option<u64>,
+}
+
+/// What may be asked of Fluent.
+#[derive(Clone, Debug)]
+pub struct Inspection {
+    /// The rules.
+    pub rules: graphql::Rules,
+    /// Bytes of a body that is read; `None` where `listen.max_body` is the only limit.
+    pub limit: Option<u64>,
 }
 
 /// How the program ends.

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use tracing::Level;
 
 use crate::body::Tally;
+use crate::graphql::Operation;
 use crate::metrics::{Ended, Metrics, Present, Replay};
 use crate::name::Name;
 
@@ -74,15 +75,6 @@ pub struct Exchange {
     pub token_wait: Duration,
     /// The wait for the head of the last answer.
     pub upstream_wait: Duration,
-}
-
-/// A GraphQL operation, as far as the log tells of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Operation {
-    /// `query`, `mutation` or `subscription`.
-    pub kind: &'static str,
-    /// Its name, if it has one.
-    pub name: Option<String>,
 }
 
 /// Why the proxy itself answered, or cut the answer.
@@ -192,8 +184,8 @@ impl Exchange {
                     path = clip(self.uri.path()),
                     instance = self.instance.as_ref().map(Name::as_str),
                     user = self.user.as_ref().map(Name::as_str),
-                    operation_kind = self.operation.as_ref().map(|operation| operation.kind),
-                    operation = self.operation.as_ref().and_then(|operation| operation.name.as_deref()),
+                    operation_kind = self.operation.as_ref().map(|operation| operation.kind.as_str()),
+                    operation = self.operation.as_ref().and_then(|operation| operation.name.as_deref()).map(clip),
                     status = self.status.as_u16(),
                     code = self.failure.as_ref().map(|failure| failure.code),
                     fault = self.failure.as_ref().map(|failure| failure.fault),

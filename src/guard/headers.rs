@@ -26,6 +26,12 @@ const FLUENT_ACCOUNT: HeaderName = HeaderName::from_static("fluent.account");
 /// What ties the logs of all hops together.
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// Digests of a body (RFC 1864, RFC 3230, RFC 9530).
+const CONTENT_MD5: HeaderName = HeaderName::from_static("content-md5");
+const DIGEST: HeaderName = HeaderName::from_static("digest");
+const CONTENT_DIGEST: HeaderName = HeaderName::from_static("content-digest");
+const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
+
 /// What the proxy sets on a request, but for `Authorization`, which each attempt sets last.
 #[derive(Clone, Debug)]
 pub struct RequestHeaders<'a> {
@@ -75,6 +81,19 @@ pub fn set_request_headers(headers: &mut HeaderMap, set: RequestHeaders<'_>) {
         headers.append(header::VIA, via);
     }
     headers.insert(X_REQUEST_ID, set.request_id.clone());
+}
+
+/// Removes from a request what tells of the bytes of its body, as others are sent in their place.
+pub fn forget_body(headers: &mut HeaderMap) {
+    for name in [
+        header::CONTENT_LENGTH,
+        CONTENT_MD5,
+        DIGEST,
+        CONTENT_DIGEST,
+        REPR_DIGEST,
+    ] {
+        headers.remove(name);
+    }
 }
 
 /// Sets on a scrubbed response what is ours to say: `via` where it is on, `id` where upstream sent none.

@@ -18,8 +18,10 @@ use super::kind::domain::{
     Account, AdminAddress, FieldPath, GrantType, HostName, Level, ListenAddress, OriginText, PathPattern,
     RootUrl, TokenPath, WayOut,
 };
+use super::kind::graphql::MutationRule;
 use super::kind::secret::{NeededHeader, Parameter, SecretText};
 use super::kind::{Count, DAY, File, Kind, List, Ratio, SECOND, Size, Switch, Text, Time, Timeout, Word};
+use crate::graphql::Permission;
 use crate::telemetry::{AccessLog, LogFormat};
 use crate::token::grant::Refresh;
 use crate::upstream::HttpVersion;
@@ -100,7 +102,7 @@ pub(super) struct Settings {
     pub(super) listen: Listen,
     pub(super) upstream: Upstream,
     cache: Cache,
-    graphql: Graphql,
+    pub(super) graphql: Graphql,
     pub(super) admin: Admin,
     pub(super) log: Log,
     telemetry: Telemetry,
@@ -206,18 +208,19 @@ struct Cache {
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-struct Graphql {
-    inspect: Field<Switch>,
-    mutations: Field<List<Text>>,
-    introspection: Field<Text>,
-    max_depth: Field<Count<0, 1_000_000>>,
-    max_aliases: Field<Count<0, 1_000_000>>,
-    max_root_fields: Field<Count<0, 1_000_000>>,
-    max_tokens: Field<Count<0, 1_000_000>>,
-    inspect_limit: Field<Size>,
-    rest: Field<Text>,
-    trusted_documents: Field<File>,
-    trusted_only: Field<Switch>,
+pub(super) struct Graphql {
+    pub(super) inspect: Field<Switch>,
+    pub(super) mutations: Field<MutationRule>,
+    pub(super) introspection: Field<Word<Permission>>,
+    pub(super) max_depth: Field<Count<0, 1_000_000>>,
+    pub(super) max_aliases: Field<Count<0, 1_000_000>>,
+    pub(super) max_root_fields: Field<Count<0, 1_000_000>>,
+    // Without a limit, a small document could cost more time than its sender.
+    pub(super) max_tokens: Field<Count<1, 1_000_000>>,
+    pub(super) inspect_limit: Field<Size>,
+    pub(super) rest: Field<Word<Permission>>,
+    pub(super) trusted_documents: Field<File>,
+    pub(super) trusted_only: Field<Switch>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]

@@ -169,6 +169,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("x");
         std::fs::write(&file, "x").unwrap();
+        let manifest = folder.path().join("documents.json");
+        std::fs::write(&manifest, r#"{"a1":"{ me { id } }"}"#).unwrap();
         let profile = folder.path().join("sandbox");
         std::fs::create_dir(&profile).unwrap();
         std::fs::write(profile.join("profile.json"), "{}").unwrap();
@@ -179,6 +181,8 @@ mod tests {
             let is_file = general.ends_with("_file");
             let value = if is_file {
                 format!("{:?}", file.display().to_string())
+            } else if general == "graphql.trusted_documents" {
+                format!("{:?}", manifest.display().to_string())
             } else {
                 example.value
             };

@@ -4,6 +4,7 @@
 //! 2. `None` means that a problem has been recorded, or that an optional setting is not set.
 //! 3. What is missing is no problem of its own while a source could not be read: it may stand there.
 
+mod graphql;
 mod instance;
 mod listen;
 mod upstream;
@@ -115,6 +116,8 @@ impl Settler {
         let upstream = self.upstream(&raw.upstream);
         let tape = self.tape(&raw.upstream);
         let via = self.read(&raw.upstream.via);
+        let inspects = self.inspects(&raw.graphql);
+        let inspection = self.inspection(&raw.graphql);
         let log = self.log(&raw.log);
         let shutdown = self.shutdown(&raw.shutdown);
         let workers = self.read(&raw.runtime.workers);
@@ -125,6 +128,7 @@ impl Settler {
             upstream: upstream?,
             tape: tape?,
             via: via?,
+            graphql: inspects?.then_some(inspection?),
             admin: admin?,
             log: log?,
             shutdown: shutdown?,

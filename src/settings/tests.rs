@@ -454,8 +454,57 @@ fn a_required_header_is_read_apart() {
 #[test]
 fn the_default_of_what_is_not_built_may_be_written_out() {
     Trial::needed()
-        .file("cache.store = \"memory\"\ngraphql = { inspect = false, max_tokens = 15000 }\nlisten.graphiql = false")
+        .file("cache.store = \"memory\"\nlisten.graphiql = false")
         .load();
+}
+
+#[test]
+fn a_rule_turns_inspection_on_and_its_default_does_not() {
+    let inspected = |toml: &str| {
+        let trial = Trial::needed().write("documents", r#"{"a":"{ me { id } }"}"#);
+        trial.file(toml).settings().graphql.is_some()
+    };
+    for off in [
+        "",
+        "graphql.inspect = false",
+        "graphql = { mutations = 'allow', introspection = 'allow', max_depth = 0, max_aliases = 0, rest = 'allow' }",
+        "graphql = { max_root_fields = 0, max_tokens = 15000, inspect_limit = '2048KiB', trusted_only = false }",
+    ] {
+        assert!(!inspected(off), "{off}");
+    }
+    for on in [
+        "graphql.inspect = true",
+        "graphql.mutations = 'deny'",
+        "graphql.mutations = ['createOrder']",
+        "graphql.introspection = 'deny'",
+        "graphql.max_depth = 1",
+        "graphql.max_aliases = 1",
+        "graphql.max_root_fields = 1",
+        "graphql.max_tokens = 14999",
+        "graphql.inspect_limit = '1MiB'",
+        "graphql.inspect_limit = 0",
+        "graphql.rest = 'deny'",
+        "graphql.trusted_documents = '{}/documents'",
+        "graphql = { inspect = false, mutations = 'deny' }",
+    ] {
+        assert!(inspected(on), "{on}");
+    }
+}
+
+#[test]
+fn the_rules_of_graphql_arrive_as_they_are_written() {
+    let settings = Trial::needed()
+        .variable("FLUENT_PROXY__GRAPHQL__MUTATIONS", "createOrder, updateOrder")
+        .file("graphql = { max_depth = 7, max_aliases = 0, inspect_limit = 0, rest = 'deny' }")
+        .settings();
+    let Inspection { rules, limit } = settings.graphql.unwrap();
+    let fields = ["createOrder", "updateOrder"].map(str::to_owned);
+    assert_eq!(rules.mutations, graphql::Mutations::Only(fields.into()));
+    assert_eq!((rules.max_depth, rules.max_aliases, limit), (Some(7), None, None));
+    assert_eq!(
+        (rules.rest, rules.introspection),
+        (graphql::Permission::Deny, graphql::Permission::Allow)
+    );
 }
 
 #[test]

@@ -15,6 +15,7 @@ mod commands;
 mod cors;
 mod credentials;
 mod egress;
+mod graphql;
 mod guard;
 mod headers;
 mod limits;

@@ -8,6 +8,7 @@
 //! 5. What this version refuses stands in `unbuilt`: a line goes from there to the table when its feature comes.
 
 mod fluent;
+mod graphql;
 mod listen;
 mod process;
 mod unbuilt;
@@ -67,6 +68,17 @@ rows! {
     "fluent.users.*.password_file" => fluent::users_password_file;
     "fluent.users.*.username" => fluent::users_username;
     "fluent.users.*.username_file" => fluent::users_username_file;
+    "graphql.inspect" => graphql::inspect;
+    "graphql.inspect_limit" => graphql::inspect_limit;
+    "graphql.introspection" => graphql::introspection;
+    "graphql.max_aliases" => graphql::max_aliases;
+    "graphql.max_depth" => graphql::max_depth;
+    "graphql.max_root_fields" => graphql::max_root_fields;
+    "graphql.max_tokens" => graphql::max_tokens;
+    "graphql.mutations" => graphql::mutations;
+    "graphql.rest" => graphql::rest;
+    "graphql.trusted_documents" => graphql::trusted_documents;
+    "graphql.trusted_only" => graphql::trusted_only;
     "instances.*" => fluent::instances;
     "listen.address" => listen::address;
     "listen.allowed_hosts" => listen::allowed_hosts;

@@ -120,8 +120,8 @@ impl Settler {
         }
     }
 
-    /// A file that can be opened now; what stands in it is for TLS to judge.
-    fn readable(&mut self, field: &Field<File>) -> Option<PathBuf> {
+    /// A file that can be opened now; what stands in it is for others to judge.
+    pub(super) fn readable(&mut self, field: &Field<File>) -> Option<PathBuf> {
         let path = self.read(field)?;
         match std::fs::File::open(&path) {
             Ok(_) => Some(path),

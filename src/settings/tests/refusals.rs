@@ -56,6 +56,7 @@ const ALIKE: &[(&str, &str, &[&str])] = &[
         "\"1MB\"",
         "\"1MB\" is no size\n    write a whole number and its unit in quotes: \"512B\", \"64KiB\", \"2MiB\", \"1GiB\"; or 0",
         &[
+            "graphql.inspect_limit",
             "listen.max_body",
             "upstream.replay_limit",
             "upstream.replay_memory",
@@ -64,13 +65,32 @@ const ALIKE: &[(&str, &str, &[&str])] = &[
     (
         "0",
         "is \"0\", which is no number within its bounds\n    write a whole number from 1 to 1000000",
-        &["listen.max_connections", "upstream.max_in_flight"],
+        &[
+            "graphql.max_tokens",
+            "listen.max_connections",
+            "upstream.max_in_flight",
+        ],
+    ),
+    (
+        "1000001",
+        "is \"1000001\", which is no number within its bounds\n    write a whole number from 0 to 1000000",
+        &[
+            "graphql.max_aliases",
+            "graphql.max_depth",
+            "graphql.max_root_fields",
+        ],
+    ),
+    (
+        "\"never\"",
+        "is \"never\", which is not one of its words\n    write \"allow\" or \"deny\"",
+        &["graphql.introspection", "graphql.rest"],
     ),
     (
         "\"yes\"",
         "is text, not a switch\n    write true or false, without quotes",
         &[
             "fluent.danger_allow_http",
+            "graphql.inspect",
             "listen.danger_allow_remote",
             "upstream.via",
         ],
@@ -489,9 +509,29 @@ url = 'http://127.0.0.2'") =>
     a_redis_url: variable("FLUENT_PROXY__CACHE__REDIS_URL", "redis://:hunter2@x") =>
         "FLUENT_PROXY__CACHE__REDIS_URL: cache.redis_url has a value that is not supported by this version
     leave it out";
-    a_rule_of_graphql: file(r#"graphql.mutations = ["createOrder"]"#) =>
-        r#"proxy.toml:1:21: graphql.mutations has a value that is not supported by this version
-    leave it out: it is "allow" then"#;
+    mutations_of_no_field: file("graphql.mutations = []") =>
+        r#"proxy.toml:1:21: graphql.mutations names no field
+    write "allow", "deny", or a list of fields, such as ["createOrder"]"#;
+    mutations_by_another_word: file(r#"graphql.mutations = "read-only""#) =>
+        r#"proxy.toml:1:21: graphql.mutations "read-only" is no field of a mutation
+    write "allow", "deny", or a list of fields, such as ["createOrder"]"#;
+    mutations_both_denied_and_listed: variable("FLUENT_PROXY__GRAPHQL__MUTATIONS", "createOrder,deny") =>
+        r#"FLUENT_PROXY__GRAPHQL__MUTATIONS: graphql.mutations "deny" is no field of a mutation
+    write "allow", "deny", or a list of fields, such as ["createOrder"]"#;
+    mutations_of_a_number: file("graphql.mutations = 7") =>
+        "proxy.toml:1:21: graphql.mutations is a number, not text
+    put the value in quotes, so that it stays as it is";
+    trust_without_a_manifest: file("graphql.trusted_only = true") =>
+        "proxy.toml:1:24: graphql.trusted_only stands without graphql.trusted_documents, so that every request is refused
+    name the manifest of the documents that may be sent";
+    a_manifest_that_is_not_there: file(r#"graphql.trusted_documents = "{}/nowhere""#) =>
+        "proxy.toml:1:29: graphql.trusted_documents names a file that cannot be read: nowhere: No such file or directory (os error 2)";
+    a_manifest_that_is_not_utf8: file(r#"graphql.trusted_documents = "{}/latin1""#) =>
+        "proxy.toml:1:29: graphql.trusted_documents names a file that cannot be read: latin1: stream did not contain valid UTF-8";
+    a_manifest_that_is_none: file(r#"graphql.trusted_documents = "{}/empty""#) =>
+        "proxy.toml:1:29: graphql.trusted_documents names a file that is neither a map of hash to document nor an apollo-persisted-query-manifest of version 1";
+    a_manifest_of_what_is_no_graphql: file(r#"graphql.trusted_documents = "{}/documents""#).write("documents", r#"{"a1":"{"}"#) =>
+        r#"proxy.toml:1:29: graphql.trusted_documents names a file that has a document that is no GraphQL, under the hash "a1""#;
     graphiql: file("listen.graphiql = true") =>
         "proxy.toml:1:19: listen.graphiql has a value that is not supported by this version
     leave it out";
