@@ -34,6 +34,8 @@ use crate::places::Places;
 use crate::proxy::{Inspection, Proxy, Route};
 use crate::server::{self, Listener, Peer, Server};
 use crate::settings::{Settings, Shutdown};
+use crate::telemetry::otlp::{self, Export};
+use crate::telemetry::trace::Tracer;
 use crate::token::TokenSource;
 use crate::token::cache::{Logins, Status, TokenCache};
 use crate::token::grant::Granter;
@@ -51,6 +53,12 @@ pub enum StartError {
     /// The client of the token endpoint cannot be set up.
     #[error(transparent)]
     TokenClient(#[from] crate::token::grant::UnusableClient),
+    /// Traces cannot be sent as OpenTelemetry's variables say.
+    #[error("traces cannot be sent as the variables say; look at those that begin with OTEL_EXPORTER_OTLP_")]
+    Traces,
+    /// The client of the collector of traces cannot be set up.
+    #[error("the client for the collector of traces cannot be built")]
+    TraceClient,
     /// The URL of an instance cannot be sent to.
     #[error("requests cannot be sent to the URL of the instance {0}")]
     Url(Name),
@@ -74,6 +82,8 @@ impl App {
         let listener = Listener::bind(&settings.listen.addresses)?;
         let addresses = listener.addresses();
         let (granter, upstream) = legs(settings, &addresses)?;
+        let (export, tracer) = traces(settings)?;
+        let granter = granter.traced_by(tracer.clone());
         let logins = settings
             .instances
             .iter()
@@ -86,7 +96,7 @@ impl App {
         let names = settings.instances.keys().cloned();
         let metrics = Metrics::new(names, TokenMetrics(Arc::clone(&tokens)));
         let metrics = Arc::new(metrics.with_upstream_connections(upstream.opened()));
-        let proxy = Arc::new(proxy(settings, &tokens, &upstream, &id, &metrics)?);
+        let proxy = Arc::new(proxy(settings, &tokens, &upstream, &id, &metrics, tracer)?);
         let front = Server::new(listener, settings.listen.limits).counted_by(metrics.connections());
 
         let mut admin_addresses = Vec::new();
@@ -104,7 +114,10 @@ impl App {
             front,
             back,
             upstream,
-            Arc::clone(&tokens),
+            Last {
+                tokens: Arc::clone(&tokens),
+                export,
+            },
             settings.shutdown,
             end.clone(),
         );
@@ -159,13 +172,52 @@ where
     Ok((granter, Upstream::new(settings.upstream.clone(), tls, own)))
 }
 
+/// What makes spans, and what sends them where they are sent.
+fn traces(settings: &Settings) -> Result<(Option<Export>, Tracer), StartError> {
+    let Some(config) = &settings.traces else {
+        return Ok((None, Tracer::default()));
+    };
+    // The client certificate is for Fluent alone.
+    let trust = upstream::Tls {
+        ca_file: settings.upstream.tls.ca_file.clone(),
+        client: None,
+    };
+    let way_out = settings
+        .upstream
+        .egress
+        .clone()
+        .sparing_loopback()
+        .client_builder();
+    let way_out = way_out.connect_timeout(settings.upstream.connect_timeout);
+    let client =
+        otlp::client(way_out, upstream::tls::config(&trust)?).map_err(|_| StartError::TraceClient)?;
+    // The library's error may name a URL whole.
+    let (export, tracer) = Export::start(config, client).map_err(|_| StartError::Traces)?;
+    Ok((Some(export), tracer))
+}
+
+/// What ends once every request has.
+struct Last {
+    tokens: Arc<TokenCache>,
+    export: Option<Export>,
+}
+
+impl Last {
+    async fn end(self) {
+        self.tokens.shutdown().await;
+        if let Some(export) = self.export {
+            export.end().await;
+        }
+    }
+}
+
 /// All that runs, until the end that `end` begins.
 async fn run(
     proxy: Arc<Proxy>,
     front: Server,
     back: Option<(Server, Arc<Admin>)>,
     upstream: Arc<Upstream<RequestBody<Body>>>,
-    tokens: Arc<TokenCache>,
+    last: Last,
     shutdown: Shutdown,
     end: CancellationToken,
 ) {
@@ -208,7 +260,7 @@ async fn run(
     let all_ended = async {
         serving.await;
         admin_drain.cancel();
-        tokens.shutdown().await;
+        last.end().await;
     };
     tokio::select! {
         () = all_ended => tracing::info!("every request has ended"),
@@ -222,6 +274,7 @@ fn proxy(
     upstream: &Arc<Upstream<RequestBody<Body>>>,
     id: &ViaId,
     metrics: &Arc<Metrics>,
+    tracer: Tracer,
 ) -> Result<Proxy, StartError> {
     let mut instances = BTreeMap::new();
     for (name, instance) in &settings.instances {
@@ -254,6 +307,7 @@ fn proxy(
         read_timeout: settings.upstream.read_timeout,
         access: settings.log.access,
         metrics: Arc::clone(metrics),
+        tracer,
     })
 }
 

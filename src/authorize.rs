@@ -80,7 +80,9 @@ where
             return Ok(answer);
         };
         let since = Instant::now();
+        let waiting = exchange.span.wait_for_token();
         let replacement = login.await;
+        drop(waiting);
         exchange.token_wait += since.elapsed();
         match replacement? {
             Replacement::Same => Ok(answer),
@@ -103,9 +105,15 @@ where
     ) -> Result<Response<Incoming>, UpstreamError> {
         head.headers.insert(header::AUTHORIZATION, token.bearer());
         exchange.attempts += 1;
+        let span = exchange.span.attempt(&head.method, &head.uri, exchange.attempts);
+        span.hand_on(&mut head.headers);
         let since = Instant::now();
         let answer = self.upstream.send(Request::from_parts(head, body)).await;
         exchange.upstream_wait = since.elapsed();
+        match &answer {
+            Ok(answer) => span.answered(answer.status()),
+            Err(error) => span.failed(error.word()),
+        }
         answer
     }
 }
@@ -115,6 +123,7 @@ async fn obtain(tokens: &dyn TokenSource, exchange: &mut Exchange) -> Result<Acc
         return Ok(token);
     }
     let since = Instant::now();
+    let _waiting = exchange.span.wait_for_token();
     let token = tokens.obtain().await;
     exchange.token_wait += since.elapsed();
     Ok(token?)

@@ -27,6 +27,7 @@ use crate::metrics::Metrics;
 use crate::name::Name;
 use crate::places::{Place, Places};
 use crate::server::Peer;
+use crate::telemetry::trace::Tracer;
 use crate::telemetry::{AccessLog, Exchange, Failure};
 use crate::token::TokenSource;
 
@@ -57,6 +58,8 @@ pub struct Proxy {
     pub access: AccessLog,
     /// Where all of them are counted.
     pub metrics: Arc<Metrics>,
+    /// What makes a span of each.
+    pub tracer: Tracer,
 }
 
 /// The rules for what is asked.
@@ -166,6 +169,9 @@ impl Proxy {
             head.uri.clone(),
             id,
         );
+        exchange.span = self
+            .tracer
+            .request(&head.method, &head.uri, head.version, &head.headers);
         let sharing = self.guard.sharing(&head.headers);
         let mut answer = match self.forward(peer, head, body, &mut exchange).await {
             Ok(Served::Upstream(answer, place)) => self.stream(answer, place, exchange),

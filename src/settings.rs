@@ -41,6 +41,7 @@ use crate::guard;
 use crate::name::Name;
 use crate::server::{self, Address};
 use crate::telemetry::LogConfig;
+use crate::telemetry::otlp::TraceConfig;
 use crate::token::grant::{Login, Policy};
 use crate::upstream;
 
@@ -127,6 +128,8 @@ pub struct Settings {
     pub admin: Option<Address>,
     /// The log.
     pub log: LogConfig,
+    /// Traces, where they are sent.
+    pub traces: Option<TraceConfig>,
     /// The end.
     pub shutdown: Shutdown,
     /// Threads that serve requests.

@@ -3,9 +3,11 @@
 //! 1. A request gets one line at most, when its last byte has left or its caller, as `log.access` says.
 //! 2. No line holds a query string, a body, a header's value or text of the token endpoint.
 //!
-//! How the log as a whole is written stands in [`log`].
+//! How the log as a whole is written stands in [`log`], what spans are in [`trace`], how they are sent in [`otlp`].
 
 pub mod log;
+pub mod otlp;
+pub mod trace;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +22,7 @@ use crate::metrics::{Ended, Metrics, Present, Replay};
 use crate::name::Name;
 
 pub use self::log::{LogConfig, LogFormat, init};
+use self::trace::Span;
 
 /// The longest path that is logged whole.
 const PATH_LIMIT: usize = 256;
@@ -53,6 +56,8 @@ pub struct Exchange {
     told: bool,
     /// The request's id.
     pub request_id: HeaderValue,
+    /// Its span, where there are traces.
+    pub span: Span,
     /// The instance that it went to.
     pub instance: Option<Name>,
     /// The user whose token it carried.
@@ -109,6 +114,7 @@ impl Exchange {
             uri,
             told: false,
             request_id,
+            span: Span::default(),
             instance: None,
             user: None,
             operation: None,
@@ -158,6 +164,7 @@ impl Exchange {
 
     fn tell(&mut self, bytes: u64) {
         self.told = true;
+        self.span.end(self, bytes);
         self.metrics.count(&Ended {
             instance: self.instance.as_ref(),
             status: self.status,

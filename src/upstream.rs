@@ -138,6 +138,20 @@ pub enum UpstreamError {
     TimedOut,
 }
 
+impl UpstreamError {
+    /// The error in a word, for traces.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Unreachable(..) => "unreachable",
+            Self::Interrupted(_) => "interrupted",
+            Self::Nonsense(_) => "no_http",
+            Self::Request(_) => "request_failed",
+            Self::TimedOut => "timeout",
+        }
+    }
+}
+
 impl From<legacy::Error> for UpstreamError {
     fn from(error: legacy::Error) -> Self {
         if error.is_connect() {

@@ -7,6 +7,7 @@
 //!
 //! Here are the kinds of any program; those that know our own words are in `domain`.
 
+pub(super) mod collector;
 pub(super) mod domain;
 pub(super) mod graphql;
 pub(super) mod secret;

@@ -38,6 +38,8 @@ pub(super) struct Gathered {
     pub(super) problems: Vec<Problem>,
     /// The variables that tell of proxies on the way out, by their names.
     pub(super) proxies: BTreeMap<String, Given>,
+    /// The standard variables of OpenTelemetry that are set.
+    pub(super) standard: BTreeSet<String>,
     /// The files of profiles.
     pub(super) secret_files: Vec<PathBuf>,
     /// A source could not be read to its end: what is missing may stand there.
@@ -74,6 +76,7 @@ impl Gathered {
         }
         environment::read(&mut gathered, catalogue, &sources.environment);
         gathered.proxies = environment::proxies(&sources.environment);
+        gathered.standard = environment::standard(&sources.environment);
         for assignment in &sources.set {
             gathered.assign(catalogue, assignment);
         }

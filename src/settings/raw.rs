@@ -14,6 +14,7 @@ use std::marker::PhantomData;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer};
 
+use super::kind::collector::CollectorUrl;
 use super::kind::domain::{
     Account, AdminAddress, FieldPath, GrantType, HostName, Level, ListenAddress, OriginText, PathPattern,
     RootUrl, TokenPath, WayOut,
@@ -105,7 +106,7 @@ pub(super) struct Settings {
     pub(super) graphql: Graphql,
     pub(super) admin: Admin,
     pub(super) log: Log,
-    telemetry: Telemetry,
+    pub(super) telemetry: Telemetry,
     pub(super) shutdown: Shutdown,
     pub(super) runtime: Runtime,
 }
@@ -239,10 +240,10 @@ pub(super) struct Log {
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-struct Telemetry {
-    otlp_endpoint: Field<Text>,
-    service_name: Field<Text>,
-    sample_ratio: Field<Ratio>,
+pub(super) struct Telemetry {
+    pub(super) otlp_endpoint: Field<CollectorUrl>,
+    pub(super) service_name: Field<Text>,
+    pub(super) sample_ratio: Field<Ratio>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]

@@ -7,6 +7,7 @@
 mod graphql;
 mod instance;
 mod listen;
+mod telemetry;
 mod upstream;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,7 +25,6 @@ use super::{Loaded, Settings, Shutdown, unsupported};
 use crate::name::Name;
 use crate::secret::Secret;
 use crate::server::Address;
-use crate::telemetry::LogConfig;
 
 /// What is read so far, and what is wrong with it.
 pub(super) struct Settler {
@@ -32,6 +32,7 @@ pub(super) struct Settler {
     named: BTreeMap<Key, Source>,
     incomplete: bool,
     proxies: BTreeMap<String, Given>,
+    standard: BTreeSet<String>,
     /// Places whose value is refused, whatever it is.
     refused: BTreeSet<usize>,
     shown: BTreeMap<usize, String>,
@@ -81,6 +82,7 @@ impl Settler {
             named: gathered.named,
             incomplete: gathered.incomplete,
             proxies: gathered.proxies,
+            standard: gathered.standard,
             refused: BTreeSet::new(),
             shown: BTreeMap::new(),
             secret_files: gathered.secret_files,
@@ -119,6 +121,7 @@ impl Settler {
         let inspects = self.inspects(&raw.graphql);
         let inspection = self.inspection(&raw.graphql);
         let log = self.log(&raw.log);
+        let traces = self.traces(&raw.telemetry);
         let shutdown = self.shutdown(&raw.shutdown);
         let workers = self.read(&raw.runtime.workers);
         instances.insert(Name::default_name(), fluent?);
@@ -131,19 +134,9 @@ impl Settler {
             graphql: inspects?.then_some(inspection?),
             admin: admin?,
             log: log?,
+            traces,
             shutdown: shutdown?,
             workers: workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
-        })
-    }
-
-    fn log(&mut self, raw: &raw::Log) -> Option<LogConfig> {
-        let format = self.read(&raw.format);
-        let level = self.read(&raw.level);
-        let access = self.read(&raw.access);
-        Some(LogConfig {
-            format: format?,
-            level: level?,
-            access: access?,
         })
     }
 

@@ -28,9 +28,6 @@ const UNSUPPORTED: &[(&str, Extent)] = &[
     ("cache.redis_url_file", Extent::All),
     ("cache.prefix", Extent::All),
     ("cache.key_file", Extent::All),
-    ("telemetry.otlp_endpoint", Extent::All),
-    ("telemetry.service_name", Extent::All),
-    ("telemetry.sample_ratio", Extent::All),
 ];
 
 /// What is wrong with a value whose feature is missing.

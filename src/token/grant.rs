@@ -25,6 +25,7 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use crate::secret::Secret;
+use crate::telemetry::trace::Tracer;
 use crate::token::answer::{self, Answer};
 use crate::token::{BoxFuture, GrantError, Trouble};
 use crate::unreachable::Unreachable;
@@ -118,6 +119,7 @@ pub trait Grants: Send + Sync {
 /// Asks token endpoints over HTTP.
 pub struct Granter {
     client: reqwest::Client,
+    tracer: Tracer,
 }
 
 /// The HTTP client for the token endpoint cannot be built.
@@ -146,10 +148,43 @@ impl Granter {
             .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|_| UnusableClient)?;
-        Ok(Self { client })
+        Ok(Self {
+            client,
+            tracer: Tracer::default(),
+        })
     }
 
-    async fn ask(&self, login: &Login, form: String, timeout: Duration) -> Result<Answer, GrantError> {
+    /// Makes a span of each login.
+    #[must_use]
+    pub fn traced_by(self, tracer: Tracer) -> Self {
+        Self { tracer, ..self }
+    }
+
+    async fn ask(
+        &self,
+        login: &Login,
+        grant: &'static str,
+        form: String,
+        timeout: Duration,
+    ) -> Result<Answer, GrantError> {
+        let span = self.tracer.login(&login.endpoint, grant);
+        let answer = self.send(login, form, timeout).await;
+        match &answer {
+            Ok(_) => span.answered(StatusCode::OK),
+            Err(GrantError::Refused(refusal)) => span.answered(refusal.status),
+            Err(GrantError::Unavailable { trouble, .. }) => match trouble {
+                Trouble::Status(status) => span.answered(*status),
+                Trouble::Unreachable => span.failed("unreachable"),
+                Trouble::TimedOut => span.failed("timeout"),
+                Trouble::Interrupted => span.failed("interrupted"),
+                Trouble::Nonsense(_) => span.failed("not_understood"),
+                Trouble::HeldBack | Trouble::Internal => span.failed("not_sent"),
+            },
+        }
+        answer
+    }
+
+    async fn send(&self, login: &Login, form: String, timeout: Duration) -> Result<Answer, GrantError> {
         let sent = Sent::default();
         let mut request = self
             .client
@@ -180,7 +215,7 @@ impl Grants for Granter {
         login: &'a Login,
         timeout: Duration,
     ) -> BoxFuture<'a, Result<Answer, GrantError>> {
-        Box::pin(self.ask(login, login.form(), timeout))
+        Box::pin(self.ask(login, login.grant.name(), login.form(), timeout))
     }
 
     fn refresh<'a>(
@@ -189,7 +224,7 @@ impl Grants for Granter {
         refresh_token: &'a Secret,
         timeout: Duration,
     ) -> BoxFuture<'a, Result<Answer, GrantError>> {
-        Box::pin(self.ask(login, login.refresh_form(refresh_token), timeout))
+        Box::pin(self.ask(login, REFRESH_GRANT, login.refresh_form(refresh_token), timeout))
     }
 }
 

@@ -73,6 +73,16 @@ impl Egress {
         }
     }
 
+    /// The same way, but straight to loopback whoever named the proxies: for what is no part of Fluent.
+    #[must_use]
+    pub fn sparing_loopback(self) -> Self {
+        let none_named = || Spared(Arc::new(Matcher::builder().all("http://proxy.invalid").build()));
+        Self {
+            spared: self.spared.or_else(|| Some(none_named())),
+            ..self
+        }
+    }
+
     /// The proxy on the way to `target`.
     #[must_use]
     pub fn proxy_for(&self, target: &Uri) -> Option<&Arc<HttpProxy>> {
@@ -241,6 +251,9 @@ mod tests {
             assert!(way(&named, loopback).is_some(), "{loopback}");
         }
         assert!(way(&environment, "http://localhost.example/").is_some());
+        let sparing = named.sparing_loopback();
+        assert_eq!(way(&sparing, "http://localhost:4318/"), None);
+        assert!(way(&sparing, "http://collector.example/").is_some());
     }
 
     #[test]

@@ -32,4 +32,5 @@ mod support;
 mod tls;
 mod token_trouble;
 mod tokens;
+mod traces;
 mod upstream;

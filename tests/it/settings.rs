@@ -98,6 +98,9 @@ rows! {
     "runtime.workers" => process::runtime_workers;
     "shutdown.deadline" => process::shutdown_deadline;
     "shutdown.delay" => process::shutdown_delay;
+    "telemetry.otlp_endpoint" => process::telemetry_otlp_endpoint;
+    "telemetry.sample_ratio" => process::telemetry_sample_ratio;
+    "telemetry.service_name" => process::telemetry_service_name;
     "upstream.ca_file" => upstream::ca_file;
     "upstream.client_cert_file" => upstream::client_cert_file;
     "upstream.client_key_file" => upstream::client_key_file;

@@ -56,7 +56,7 @@ impl Kind for RootUrl {
 const URL_FORM: &str = "write a whole URL, such as \"https://ACCOUNT.api.fluentretail.com\"";
 
 /// A whole URL of HTTP, userinfo and all.
-fn web_url(given: &Given) -> Result<Url, Wrong> {
+pub(super) fn web_url(given: &Given) -> Result<Url, Wrong> {
     let text = filled(given)?;
     let url = Url::parse(text).map_err(|error| Wrong::is(format!("is no URL: {error}")).instead(URL_FORM))?;
     if !matches!(url.scheme(), "http" | "https") {

@@ -4,9 +4,10 @@
 //! 2. The connector's fields have short names as well: `FLUENT_URL` is `fluent.url`.
 //! 3. All other variables are not ours, Kubernetes' `FLUENT_PROXY_SERVICE_HOST` and the like among them.
 //! 4. `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` are kept for `upstream.proxy`.
-//! 5. `FLUENT_PROXY_CONFIG` names the settings file where the command line does not.
+//! 5. Of OpenTelemetry's standard variables only the names are kept: its library reads them itself.
+//! 6. `FLUENT_PROXY_CONFIG` names the settings file where the command line does not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -53,6 +54,16 @@ pub(super) fn proxies(environment: &[(OsString, OsString)]) -> BTreeMap<String, 
         }
     }
     proxies
+}
+
+/// The names of OpenTelemetry's variables that are set; an empty one is not.
+pub(super) fn standard(environment: &[(OsString, OsString)]) -> BTreeSet<String> {
+    let set = environment.iter().filter(|(_, value)| !value.is_empty());
+    let names = set.filter_map(|(name, _)| name.to_str());
+    names
+        .filter(|name| name.starts_with("OTEL_"))
+        .map(str::to_owned)
+        .collect()
 }
 
 /// Reads the variables that are ours.

@@ -390,8 +390,8 @@ refused! {
         "proxy.toml:1:14: fluent.users.ops is a table, not a value
     write [fluent.users.ops] and its keys below";
     a_ratio_of_twice: file("telemetry.sample_ratio = 2.0") =>
-        r#"proxy.toml:1:26: telemetry.sample_ratio has a value that is not supported by this version
-    leave it out: it is "1.0" then"#;
+        r#"proxy.toml:1:26: telemetry.sample_ratio is "2.0", which is no share
+    write a number from 0.0 to 1.0, without quotes"#;
     a_remote_listener: file(r#"listen.address = ["localhost:4280", "0.0.0.0:80"]"#) =>
         "proxy.toml:1:18: listen.address has 0.0.0.0:80, which other machines can reach, and whoever reaches the proxy acts with its credentials
     listen on localhost, or set danger_allow_remote = true";
@@ -553,7 +553,16 @@ url = 'http://127.0.0.2'") =>
     a_profile: file(r#"fluent.profile = "../sandbox""#) =>
         "proxy.toml:1:18: fluent.profile is not the name of a profile
     write the name of a folder in ~/.fluentcommerce, such as \"sandbox\"";
-    traces: file(r#"telemetry.otlp_endpoint = "http://localhost:4318""#) =>
-        "proxy.toml:1:27: telemetry.otlp_endpoint has a value that is not supported by this version
-    leave it out";
+    a_service_that_is_a_number: file("telemetry.service_name = 7") =>
+        "proxy.toml:1:26: telemetry.service_name is a number, not text
+    put the value in quotes, so that it stays as it is";
+    traces_to_no_url: file(r#"telemetry.otlp_endpoint = "localhost:4318""#) =>
+        r#"proxy.toml:1:27: telemetry.otlp_endpoint is not a URL of https
+    write the root of a collector, such as "http://localhost:4318""#;
+    traces_to_their_path: file(r#"telemetry.otlp_endpoint = "http://localhost:4318/v1/traces""#) =>
+        r#"proxy.toml:1:27: telemetry.otlp_endpoint ends in /v1/traces, which the proxy adds itself
+    write "http://localhost:4318""#;
+    traces_with_a_password: file(r#"telemetry.otlp_endpoint = "http://u:hunter2@localhost:4318""#) =>
+        "proxy.toml:1:27: telemetry.otlp_endpoint holds a username or password before an '@'
+    give what the collector asks for by the variable OTEL_EXPORTER_OTLP_HEADERS";
 }

@@ -1,4 +1,4 @@
-//! Rows of `[admin]`, `[log]`, `[shutdown]` and `[runtime]`: of the program as a whole.
+//! Rows of `[admin]`, `[log]`, `[telemetry]`, `[shutdown]` and `[runtime]`: of the program as a whole.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use fluent_sandbox::{Fault, Place, Times};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::super::support::{
-    Client, Frozen, NOWHERE, Process, assert_clean, fluent, full, sandbox, settings, start,
+    Client, Collector, Frozen, NOWHERE, Process, assert_clean, fluent, full, sandbox, settings, start,
 };
 use super::ME;
 
@@ -151,4 +151,40 @@ pub(super) async fn runtime_workers() {
     let one = threads(Some(1)).await;
     assert_eq!(threads(None).await, one + cores - 1);
     assert_eq!(threads(Some(5)).await, one + 4);
+}
+
+/// The names of services in the spans that come of one query; each query makes the request's and the attempt's, at
+/// least.
+async fn services(toml: &str) -> Vec<String> {
+    let collector = Collector::start().await;
+    let (_sandbox, proxy) = start(&format!("{}{toml}", collector.toml())).await;
+    proxy.client().graphql(ME).await.assert_good();
+    proxy.stop().await;
+    let spans = collector.spans().into_iter();
+    spans
+        .map(|span| span.service["service.name"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+pub(super) async fn telemetry_otlp_endpoint() {
+    // By default nothing is traced: what Fluent gets shows it.
+    let (sandbox, proxy) = start("").await;
+    proxy.client().graphql(ME).await.assert_good();
+    let requests = sandbox.seen().api_requests();
+    assert!(!requests[0].headers.contains_key("traceparent"));
+    assert!(services("").await.len() >= 2);
+}
+
+pub(super) async fn telemetry_service_name() {
+    assert!(services("").await.iter().all(|name| name == "fluent-auth-proxy"));
+    let named = services("telemetry.service_name = 'shop'").await;
+    assert!(
+        named.len() >= 2 && named.iter().all(|name| name == "shop"),
+        "{named:?}"
+    );
+}
+
+pub(super) async fn telemetry_sample_ratio() {
+    assert!(services("").await.len() >= 2, "all by default");
+    assert_eq!(services("telemetry.sample_ratio = 0.0").await.len(), 0);
 }

@@ -14,9 +14,6 @@ const ROWS: &[(&str, &str)] = &[
     ("cache.store", "'file'"),
     ("listen.allowed_uids", "[1]"),
     ("listen.graphiql", "true"),
-    ("telemetry.otlp_endpoint", "'http://localhost:4318'"),
-    ("telemetry.sample_ratio", "0.5"),
-    ("telemetry.service_name", "'another'"),
 ];
 
 /// Values of keys that have a row of their own.

@@ -8,6 +8,7 @@
 //! 5. Time may be made to stand still, see [`Frozen`].
 
 mod client;
+mod collector;
 mod frozen;
 mod logs;
 mod process;
@@ -25,6 +26,7 @@ use fluent_sandbox::{Account, Config, Sandbox};
 use tokio::net::TcpSocket;
 
 pub(crate) use client::{Answer, Client, Request, full, streamed};
+pub(crate) use collector::{Collector, Received};
 pub(crate) use frozen::Frozen;
 pub(crate) use logs::logged;
 pub(crate) use process::Process;
