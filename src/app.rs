@@ -25,6 +25,7 @@ use crate::admin::Admin;
 use crate::authorize::Authorize;
 use crate::body::{BodyLimits, RequestBody, TapeBudget};
 use crate::clock::Clock;
+use crate::console::graphiql;
 use crate::error::{Accept, ProxyError};
 use crate::graphql::Judge;
 use crate::guard::{Guard, Rules, ViaId};
@@ -285,9 +286,17 @@ fn proxy(
         let route = Route::new(&instance.url, instance.account.clone(), users.collect());
         instances.insert(name.clone(), route.ok_or_else(|| StartError::Url(name.clone()))?);
     }
+    let names = settings.instances.iter();
+    let names = names.map(|(name, instance)| (name, instance.users.keys()));
+    let pages = settings.listen.graphiql.then(|| graphiql::pages(names));
     Ok(Proxy {
-        guard: Guard::new(settings.listen.rules.clone(), id.clone(), &[]),
+        guard: Guard::new(
+            settings.listen.rules.clone(),
+            id.clone(),
+            pages.as_ref().map_or(&[], |_| graphiql::PATHS),
+        ),
         via: settings.via.then(|| id.clone()),
+        pages,
         instances,
         inspection: settings.graphql.as_ref().map(|inspection| Inspection {
             judge: Judge::new(inspection.rules.clone()),

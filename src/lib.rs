@@ -14,7 +14,7 @@
 //! | 4 | [`proxy`], [`admin`] | the story of one request; is it well, and if not, why |
 //! | 3 | [`authorize`] | bearer in; on a 401 drop that token and replay once |
 //! | 2 | [`error`], [`token::cache`] | every fault becomes one answer; one flight, renewal ahead, cool-down |
-//! | 1 | [`token`], [`token::store`], [`upstream`] | what tokens are and how one is asked for; what processes share of them; the leg to Fluent |
+//! | 1 | [`console`], [`token`], [`token::store`], [`upstream`] | the pages for people; what tokens are and how one is asked for; what processes share of them; the leg to Fluent |
 //! | 0 | [`secret`], [`clock`], [`name`], [`graphql`], [`guard`], [`body`], [`metrics`], [`places`], [`server`], [`telemetry`], [`mod@unreachable`] | pure or general: know nothing of the rest |
 //!
 //! **A request:** `guard.admit → places.take → graphql.judge (if on) → guard.scrub_request → authorize.send →
@@ -28,6 +28,7 @@ pub mod authorize;
 pub mod body;
 pub mod cli;
 pub mod clock;
+pub mod console;
 pub mod error;
 pub mod graphql;
 pub mod guard;

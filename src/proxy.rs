@@ -20,6 +20,7 @@ use url::Url;
 
 use crate::authorize::Authorize;
 use crate::body::{self, BodyError, BodyLimits, End, Ending, Metered, Recorder, TapeBudget};
+use crate::console::Pages;
 use crate::error::{Accept, Fault, ProxyError};
 use crate::graphql::{Instead, Judge, Operation, Question};
 use crate::guard::{self, Connection, Destination, Guard, Payload, RequestHeaders, Target, ViaId};
@@ -40,6 +41,8 @@ pub struct Proxy {
     pub guard: Guard,
     /// Our entry in `Via`, where `upstream.via` is on.
     pub via: Option<ViaId>,
+    /// GraphiQL, where it is served.
+    pub pages: Option<Pages>,
     /// The instances by name.
     pub instances: BTreeMap<Name, Route>,
     /// The rules for what is asked, where they are on.
@@ -197,7 +200,13 @@ impl Proxy {
         let to = match target {
             Target::Upstream(to) => to,
             Target::Preflight => return Ok(Served::Here(preflight(&head.headers))),
-            Target::Page(_) => return Err(ProxyError::Internal),
+            Target::Page(path) => {
+                let page = self
+                    .pages
+                    .as_ref()
+                    .and_then(|pages| pages.answer(&head.method, path, &head.headers));
+                return page.map(Served::Here).ok_or(ProxyError::Internal);
+            }
         };
         let (name, route) = self.route(to)?;
         exchange.instance = Some(name.clone());

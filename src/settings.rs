@@ -162,6 +162,8 @@ pub struct Listen {
     pub body_timeout: Duration,
     /// Bytes of a request's body; `None` without a limit.
     pub max_body: Option<u64>,
+    /// Whether GraphiQL is served.
+    pub graphiql: bool,
 }
 
 /// What may be asked of Fluent.

@@ -172,7 +172,7 @@ pub(super) struct Listen {
     pub(super) body_timeout: Field<Timeout>,
     pub(super) write_timeout: Field<Timeout>,
     pub(super) max_body: Field<Size>,
-    graphiql: Field<Switch>,
+    pub(super) graphiql: Field<Switch>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]

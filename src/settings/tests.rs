@@ -453,9 +453,7 @@ fn a_required_header_is_read_apart() {
 
 #[test]
 fn the_default_of_what_is_not_built_may_be_written_out() {
-    Trial::needed()
-        .file("cache.store = \"memory\"\nlisten.graphiql = false")
-        .load();
+    Trial::needed().file("cache.store = \"memory\"").load();
 }
 
 #[test]

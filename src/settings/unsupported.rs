@@ -21,7 +21,6 @@ const UNSUPPORTED: &[(&str, Extent)] = &[
         Extent::Items(|item| item == "systemd" || item.starts_with("unix:")),
     ),
     ("listen.allowed_uids", Extent::All),
-    ("listen.graphiql", Extent::Items(|item| item != "false")),
     ("cache.store", Extent::All),
     ("cache.path", Extent::All),
     ("cache.redis_url", Extent::All),

@@ -24,6 +24,7 @@ mod main_job;
 mod memory;
 mod metrics;
 mod overload;
+mod pages;
 mod replay;
 mod settings;
 mod shutdown;

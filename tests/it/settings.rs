@@ -85,6 +85,7 @@ rows! {
     "listen.allowed_origins" => listen::allowed_origins;
     "listen.body_timeout" => listen::body_timeout;
     "listen.danger_allow_remote" => listen::danger_allow_remote;
+    "listen.graphiql" => listen::graphiql;
     "listen.header_timeout" => listen::header_timeout;
     "listen.idle_timeout" => listen::idle_timeout;
     "listen.max_body" => listen::max_body;

@@ -20,8 +20,11 @@ impl Settler {
         let limits = self.limits(raw);
         let body_timeout = self.read(&raw.body_timeout);
         let max_body = self.read(&raw.max_body);
+        let graphiql = self.read(&raw.graphiql);
+        let addresses = addresses?;
         Some(Listen {
-            addresses: addresses?,
+            graphiql: graphiql.unwrap_or_else(|| addresses.iter().all(is_loopback)),
+            addresses,
             rules: rules?,
             limits: limits?,
             body_timeout: body_timeout?,
@@ -115,6 +118,16 @@ fn is_local(address: &Address) -> bool {
     match address {
         Address::Localhost(_) | Address::Unix(_) | Address::Systemd => true,
         Address::Tcp(address) => address.ip().is_loopback(),
+    }
+}
+
+/// Whether a browser on this machine reaches it, and none elsewhere.
+fn is_loopback(address: &Address) -> bool {
+    match address {
+        Address::Localhost(_) => true,
+        Address::Tcp(address) => address.ip().is_loopback(),
+        // No browser speaks to the one, and where the other listens its unit says.
+        Address::Unix(_) | Address::Systemd => false,
     }
 }
 

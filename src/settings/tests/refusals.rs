@@ -92,6 +92,7 @@ const ALIKE: &[(&str, &str, &[&str])] = &[
             "fluent.danger_allow_http",
             "graphql.inspect",
             "listen.danger_allow_remote",
+            "listen.graphiql",
             "upstream.via",
         ],
     ),
@@ -532,9 +533,6 @@ url = 'http://127.0.0.2'") =>
         "proxy.toml:1:29: graphql.trusted_documents names a file that is neither a map of hash to document nor an apollo-persisted-query-manifest of version 1";
     a_manifest_of_what_is_no_graphql: file(r#"graphql.trusted_documents = "{}/documents""#).write("documents", r#"{"a1":"{"}"#) =>
         r#"proxy.toml:1:29: graphql.trusted_documents names a file that has a document that is no GraphQL, under the hash "a1""#;
-    graphiql: file("listen.graphiql = true") =>
-        "proxy.toml:1:19: listen.graphiql has a value that is not supported by this version
-    leave it out";
     systemd: file(r#"listen.address = "systemd""#) =>
         r#"proxy.toml:1:18: listen.address has a value that is not supported by this version
     leave it out: it is "localhost:4280" then"#;

@@ -170,3 +170,19 @@ pub(super) async fn write_timeout() {
         frozen.end(proxy).await;
     }
 }
+
+pub(super) async fn graphiql() {
+    let ask = async |toml| {
+        let (_sandbox, proxy) = start(toml).await;
+        proxy.client().get("/graphiql").await
+    };
+    let page = ask("").await;
+    assert_eq!(page.headers["content-type"], "text/html; charset=utf-8");
+    ask("listen.graphiql = false")
+        .await
+        .assert_refused(404, "PATH_NOT_FOUND");
+    let remote = "listen.danger_allow_remote = true\nlisten.address = '0.0.0.0:0' # own listen address";
+    ask(remote).await.assert_refused(404, "PATH_NOT_FOUND");
+    let page = ask(&format!("{remote}\nlisten.graphiql = true")).await;
+    assert_eq!(page.headers["content-type"], "text/html; charset=utf-8");
+}

@@ -13,7 +13,6 @@ const ROWS: &[(&str, &str)] = &[
     ("cache.redis_url_file", "'url'"),
     ("cache.store", "'file'"),
     ("listen.allowed_uids", "[1]"),
-    ("listen.graphiql", "true"),
 ];
 
 /// Values of keys that have a row of their own.
