@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use crate::error::{Accept, ProxyError};
-use crate::guard::{Connection, Guard, Payload, Rejection};
+use crate::guard::{Guard, Payload, Rejection};
 use crate::metrics::{self, Metrics};
 use crate::name::Name;
 use crate::server::Peer;
@@ -121,12 +121,16 @@ async fn admit(State(admin): State<Arc<Admin>>, request: Request, next: Next) ->
     let Some(peer) = request.extensions().get::<Arc<Peer>>().cloned() else {
         return ProxyError::Internal.answer(Accept::Json, &HeaderValue::from_static("none"));
     };
-    let admitted = if peer.remote.ip().to_canonical().is_loopback() {
+    let near = match *peer {
+        Peer::Tcp { remote, .. } => remote.ip().to_canonical().is_loopback(),
+        Peer::Unix { .. } => true,
+    };
+    let admitted = if near {
         let (method, uri, headers) = (request.method(), request.uri(), request.headers());
         let payload = Payload::of(request.body());
         admin
             .guard
-            .admit_caller(method, uri, headers, Connection::Tcp(peer.local), payload)
+            .admit_caller(method, uri, headers, (*peer).into(), payload)
     } else if OPEN.contains(&request.uri().path()) {
         Ok(())
     } else {

@@ -33,8 +33,8 @@ use crate::metrics::{Metrics, TokenRequests, TokenSample, Tokens};
 use crate::name::Name;
 use crate::places::Places;
 use crate::proxy::{Inspection, Proxy, Route};
-use crate::server::{self, Listener, Peer, Server};
-use crate::settings::{Settings, Shutdown};
+use crate::server::{self, Listener, Peer, Place, Server};
+use crate::settings::{Reach, Settings, Shutdown};
 use crate::telemetry::otlp::{self, Export};
 use crate::telemetry::trace::Tracer;
 use crate::token::TokenSource;
@@ -60,6 +60,12 @@ pub enum StartError {
     /// The client of the collector of traces cannot be set up.
     #[error("the client for the collector of traces cannot be built")]
     TraceClient,
+    /// A socket that was handed over stands where other machines reach it.
+    #[error(
+        "the socket handed over at {0} can be reached by other machines, and whoever reaches the proxy acts with its \
+         credentials; let it stand on a loopback address, or set listen.danger_allow_remote = true"
+    )]
+    Remote(SocketAddr),
     /// The URL of an instance cannot be sent to.
     #[error("requests cannot be sent to the URL of the instance {0}")]
     Url(Name),
@@ -67,6 +73,7 @@ pub enum StartError {
 
 /// A running proxy.
 pub struct App {
+    places: Vec<Place>,
     addresses: Vec<SocketAddr>,
     admin_addresses: Vec<SocketAddr>,
     tokens: Arc<TokenCache>,
@@ -81,7 +88,9 @@ impl App {
     /// When a listener, TLS or a URL cannot be used.
     pub fn start(settings: &Settings, clock: Clock) -> Result<Self, StartError> {
         let listener = Listener::bind(&settings.listen.addresses)?;
-        let addresses = listener.addresses();
+        let places = listener.places();
+        let addresses = tcp(&places);
+        keep_near(&addresses, settings.listen.reach)?;
         let (granter, upstream) = legs(settings, &addresses)?;
         let (export, tracer) = traces(settings)?;
         let granter = granter.traced_by(tracer.clone());
@@ -104,7 +113,7 @@ impl App {
         let mut back = None;
         if let Some(address) = &settings.admin {
             let listener = Listener::bind(std::slice::from_ref(address))?;
-            admin_addresses = listener.addresses();
+            admin_addresses = tcp(&listener.places());
             let admin = Arc::new(admin(settings, &tokens, metrics, id, end.clone()));
             back = Some((Server::new(listener, settings.listen.limits), admin));
         }
@@ -123,6 +132,7 @@ impl App {
             end.clone(),
         );
         Ok(Self {
+            places,
             addresses,
             admin_addresses,
             tokens,
@@ -131,7 +141,13 @@ impl App {
         })
     }
 
-    /// Where the proxy listens, with the ports that the system chose.
+    /// Where the proxy listens.
+    #[must_use]
+    pub fn places(&self) -> &[Place] {
+        &self.places
+    }
+
+    /// Its places that are addresses, with the ports that the system chose.
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
@@ -154,6 +170,24 @@ impl App {
     pub async fn stop(self) {
         self.end.cancel();
         let _ = self.ended.await;
+    }
+}
+
+/// The places that are addresses.
+fn tcp(places: &[Place]) -> Vec<SocketAddr> {
+    let address = |place: &Place| match place {
+        Place::Tcp(address) => Some(*address),
+        Place::Unix(_) => None,
+    };
+    places.iter().filter_map(address).collect()
+}
+
+/// The settings know where sockets are bound, but not what systemd hands over.
+fn keep_near(addresses: &[SocketAddr], reach: Reach) -> Result<(), StartError> {
+    let remote = addresses.iter().find(|address| !address.ip().is_loopback());
+    match (reach, remote) {
+        (Reach::Machine, Some(remote)) => Err(StartError::Remote(*remote)),
+        (Reach::Machine | Reach::Network, _) => Ok(()),
     }
 }
 
@@ -334,6 +368,7 @@ fn admin(
     let rules = Rules {
         allowed_hosts: settings.listen.rules.allowed_hosts.clone(),
         allowed_origins: Vec::new(),
+        allowed_uids: Vec::new(),
         required_header: None,
         paths: Vec::new(),
     };

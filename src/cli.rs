@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
+use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::app::App;
@@ -238,10 +239,11 @@ async fn run_until_signalled(settings: &Settings) -> Result<(), Box<dyn std::err
     let app = App::start(settings, Clock::system())?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
-        listen = ?app.addresses(),
+        listen = ?app.places(),
         admin = ?app.admin_addresses(),
         "serving"
     );
+    tell_systemd(NotifyState::Ready);
     loop {
         tokio::select! {
             () = signals.end() => break,
@@ -249,9 +251,17 @@ async fn run_until_signalled(settings: &Settings) -> Result<(), Box<dyn std::err
             _ = louder.recv() => toggle_debug(),
         }
     }
+    tell_systemd(NotifyState::Stopping);
     tokio::select! {
         () = app.stop() => Ok(()),
         () = signals.end() => Err("a second signal cut the shutdown short".into()),
+    }
+}
+
+/// Tells whoever started this process how far it is, where it asked to be told (`NOTIFY_SOCKET`).
+fn tell_systemd(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!(%error, "systemd was not told");
     }
 }
 

@@ -341,6 +341,12 @@ fn rejected(rejection: Rejection) -> Row {
             denied,
             "The header Host names nobody whom this proxy answers for; listen.allowed_hosts can allow it.",
         ),
+        Rejection::PeerNotAllowed => row(
+            StatusCode::FORBIDDEN,
+            "PEER_NOT_ALLOWED",
+            denied,
+            "The user who runs the caller may not use this proxy; listen.allowed_uids can allow it.",
+        ),
         Rejection::CrossOrigin => row(
             StatusCode::FORBIDDEN,
             "CROSS_ORIGIN",

@@ -4,7 +4,8 @@
 //! 1. **Loop**: has the request been through this very process? First, since a request that comes back has lost
 //!    its `Origin` and the required header, and an operator wants to hear of the loop, not of these.
 //! 2. **Host** (`host`): does it name this proxy? A page whose own name was pointed at a loopback address
-//!    (DNS rebinding) sends that name. Not asked on Unix sockets, which no page can reach.
+//!    (DNS rebinding) sends that name. Not asked on Unix sockets, which no page can reach: there the user whom the
+//!    caller runs as is looked at, where the settings list some.
 //! 3. **Origin** (`origin`): does a page of another origin ask? What listed origins are told stands in `cors`.
 //! 4. **Required header**: exactly one, of exactly that value.
 //! 5. **Content type** (`media`): could a form have sent it? What a form cannot send makes browsers ask first.
@@ -47,6 +48,8 @@ pub struct Rules {
     pub allowed_hosts: Vec<String>,
     /// Origins beside the proxy's own that may send requests, as browsers write them (`https://app.example`).
     pub allowed_origins: Vec<String>,
+    /// The users who may call by a Unix socket; all where it lists none.
+    pub allowed_uids: Vec<u32>,
     /// A header that each request must carry.
     pub required_header: Option<RequiredHeader>,
     /// The paths that go upstream.
@@ -76,8 +79,11 @@ pub enum PathRule {
 pub enum Connection {
     /// TCP, with the address at our end of this very connection.
     Tcp(SocketAddr),
-    /// A Unix socket.
-    Unix,
+    /// A Unix socket, with the user at its other end.
+    Unix {
+        /// His id.
+        uid: u32,
+    },
 }
 
 /// Whether a body follows the head.
@@ -131,6 +137,9 @@ pub enum Rejection {
     /// `Host` names nobody whom this proxy is known as, or names are missing, doubled or at odds.
     #[error("the host of the request is not an allowed name")]
     HostNotAllowed,
+    /// The caller runs as a user who is not listed.
+    #[error("the user who runs the caller is not one of listen.allowed_uids")]
+    PeerNotAllowed,
     /// A page of another origin asks.
     #[error("the request comes from a page of another origin")]
     CrossOrigin,
@@ -211,7 +220,13 @@ impl Guard {
         }
         let named = match connection {
             Connection::Tcp(local) => Some(self.hosts.admit(uri, headers, local)?),
-            Connection::Unix => host::named(uri, headers).ok(),
+            Connection::Unix { uid } => {
+                let listed = &self.rules.allowed_uids;
+                if !listed.is_empty() && !listed.contains(&uid) {
+                    return Err(Rejection::PeerNotAllowed);
+                }
+                host::named(uri, headers).ok()
+            }
         };
         let page = self.page(method, uri).is_some();
         origin::admit(headers, named, &self.rules.allowed_origins, page)?;
@@ -221,7 +236,7 @@ impl Guard {
         match (&self.rules.required_header, connection) {
             (Some(required), _) => required.admit(headers),
             (None, Connection::Tcp(_)) => media::admit(method, headers, payload),
-            (None, Connection::Unix) => Ok(()),
+            (None, Connection::Unix { .. }) => Ok(()),
         }
     }
 

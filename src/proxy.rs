@@ -192,11 +192,10 @@ impl Proxy {
         body: Body,
         exchange: &mut Exchange,
     ) -> Result<Served, ProxyError> {
-        let connection = Connection::Tcp(peer.local);
         let uri = std::mem::take(&mut head.uri);
         let target = self
             .guard
-            .admit(&head.method, &uri, &head.headers, connection, Payload::of(&body))?;
+            .admit(&head.method, &uri, &head.headers, peer.into(), Payload::of(&body))?;
         let to = match target {
             Target::Upstream(to) => to,
             Target::Preflight => return Ok(Served::Here(preflight(&head.headers))),
@@ -307,6 +306,15 @@ impl Proxy {
         self.instances
             .get_key_value(to.instance.unwrap_or(Name::DEFAULT))
             .ok_or(ProxyError::InstanceUnknown)
+    }
+}
+
+impl From<Peer> for Connection {
+    fn from(peer: Peer) -> Self {
+        match peer {
+            Peer::Tcp { local, .. } => Self::Tcp(local),
+            Peer::Unix { uid } => Self::Unix { uid },
+        }
     }
 }
 

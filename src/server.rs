@@ -1,6 +1,7 @@
 //! Listens, accepts, and drains: connections, and nothing of what is said on them.
 //!
-//! 1. One loop accepts for all addresses of a listener; over `max_connections` it stops accepting, and so it
+//! 1. One loop accepts for all addresses of a listener, be they TCP or Unix sockets, bound here or handed over by
+//!    systemd; over `max_connections` it stops accepting, and so it
 //!    does for a while when the process runs out of descriptors.
 //! 2. Each connection speaks HTTP/1.1 or cleartext HTTP/2, under the clocks of `server/pace.rs`.
 //! 3. A drain stops accepting at once, lets each connection end the requests that it has begun, and closes it.
@@ -8,6 +9,7 @@
 
 mod listener;
 mod pace;
+mod socket;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -23,20 +25,22 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use prometheus_client::metrics::gauge::Gauge;
-use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Present;
 
-pub use listener::{BindError, Listener};
+use listener::Stream;
+pub use listener::{BindError, Listener, Place};
 
 /// The largest head of a request, and of its buffer; more is answered with 431.
 const HEAD_LIMIT: usize = 64 * 1024;
 /// What one request over HTTP/2 may hold each way: the library's own 1 MiB and 400 KiB would let a caller make
 /// the process keep far more of a request than over HTTP/1.1.
 const STREAM_LIMIT: u32 = 64 * 1024;
+/// Connections that the kernel may keep waiting for us.
+const BACKLOG: i32 = 1024;
 /// The pause after `accept` failed for want of resources.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -66,13 +70,21 @@ pub struct Limits {
     pub write_timeout: Duration,
 }
 
-/// Both ends of a caller's connection.
+/// Who is at the other end of a caller's connection.
 #[derive(Clone, Copy, Debug)]
-pub struct Peer {
-    /// Our end: the address that the caller dialled.
-    pub local: SocketAddr,
-    /// The caller's end.
-    pub remote: SocketAddr,
+pub enum Peer {
+    /// Somebody whose address is known.
+    Tcp {
+        /// Our end: the address that the caller dialled.
+        local: SocketAddr,
+        /// The caller's end.
+        remote: SocketAddr,
+    },
+    /// A process of this machine.
+    Unix {
+        /// The user whom it ran as when it connected.
+        uid: u32,
+    },
 }
 
 /// Serves what one listener accepts.
@@ -145,20 +157,13 @@ impl Server {
     }
 }
 
-async fn serve_connection<H, F, B>(
-    stream: TcpStream,
-    peer: Peer,
-    handler: H,
-    limits: Limits,
-    watcher: Watcher,
-) where
+async fn serve_connection<H, F, B>(stream: Stream, peer: Peer, handler: H, limits: Limits, watcher: Watcher)
+where
     H: Fn(Arc<Peer>, Request<Incoming>) -> F + Send + Sync + 'static,
     F: Future<Output = Response<B>> + Send + 'static,
     B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    // Answers are written whole: waiting for more to send only delays them.
-    let _ = stream.set_nodelay(true);
     let pace = pace::Pace::new(limits);
     let io = TokioIo::new(pace::PacedIo::new(stream, pace.clone()));
     let peer = Arc::new(peer);

@@ -154,6 +154,8 @@ pub struct Instance {
 pub struct Listen {
     /// Where it stands.
     pub addresses: Vec<Address>,
+    /// Who may be able to reach it.
+    pub reach: Reach,
     /// Who may ask for what.
     pub rules: guard::Rules,
     /// What a connection may take.
@@ -173,6 +175,15 @@ pub struct Inspection {
     pub rules: graphql::Rules,
     /// Bytes of a body that is read; `None` where `listen.max_body` is the only limit.
     pub limit: Option<u64>,
+}
+
+/// From where a listener may be reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// From this machine only.
+    Machine,
+    /// From others too.
+    Network,
 }
 
 /// How the program ends.

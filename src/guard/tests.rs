@@ -10,6 +10,7 @@ fn rules() -> Rules {
     Rules {
         allowed_hosts: Vec::new(),
         allowed_origins: vec!["https://app.example".to_owned()],
+        allowed_uids: Vec::new(),
         required_header: None,
         paths: vec![PathRule::Exact("/graphql".to_owned())],
     }
@@ -58,6 +59,7 @@ fn post(headers: &[(&str, &str)]) -> Result<Option<String>, Rejection> {
     ask(rules(), LOCAL, "POST /graphql", headers)
 }
 
+const UNIX: Connection = Connection::Unix { uid: 1000 };
 const JSON: (&str, &str) = ("content-type", "application/json");
 const HOST: (&str, &str) = ("host", "localhost:4280");
 const LOOP: (&str, &str) = ("via", "1.1 fluent-auth-proxy-0000000000000001");
@@ -126,13 +128,13 @@ fn rule_4_the_required_header_stands_there_once_and_whole() {
     }
     let page = ask(gated(), LOCAL, "GET /", &[HOST]);
     assert_eq!(page, Err(Rejection::HeaderRequired));
-    let socket = ask(gated(), Connection::Unix, "POST /graphql", &[HOST]);
+    let socket = ask(gated(), UNIX, "POST /graphql", &[HOST]);
     assert_eq!(socket, Err(Rejection::HeaderRequired));
 }
 
 #[test]
 fn a_unix_socket_is_not_asked_for_host_and_content_type() {
-    let ask = |headers: &[_]| ask(rules(), Connection::Unix, "POST /graphql", headers);
+    let ask = |headers: &[_]| ask(rules(), UNIX, "POST /graphql", headers);
     for headers in [
         &[][..],
         &[("host", "whatever")],
@@ -305,6 +307,22 @@ fn pages_are_read_and_links_lead_there() {
     let root = Uri::from_static("/");
     let judged = none.admit(&Method::GET, &root, &headers, LOCAL, Payload::Empty);
     assert_eq!(judged.unwrap_err(), Rejection::PathNotFound);
+}
+
+#[test]
+fn only_listed_users_call_by_a_unix_socket_where_some_are_listed() {
+    let ask = |uids: &[u32], connection, headers: &[_]| {
+        let rules = Rules {
+            allowed_uids: uids.to_vec(),
+            ..rules()
+        };
+        ask(rules, connection, "POST /graphql", headers)
+    };
+    assert_eq!(ask(&[], UNIX, &[]), Ok(None));
+    assert_eq!(ask(&[0, 1000], UNIX, &[]), Ok(None));
+    assert_eq!(ask(&[0, 1001], UNIX, &[]), Err(Rejection::PeerNotAllowed));
+    assert_eq!(ask(&[0], UNIX, &[LOOP]), Err(Rejection::LoopDetected));
+    assert_eq!(ask(&[0], LOCAL, &[HOST, JSON]), Ok(None));
 }
 
 #[test]

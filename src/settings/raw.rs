@@ -163,7 +163,7 @@ pub(super) struct Listen {
     pub(super) danger_allow_remote: Field<Switch>,
     pub(super) allowed_hosts: Field<List<HostName>>,
     pub(super) allowed_origins: Field<List<OriginText>>,
-    allowed_uids: Field<List<Count<0, { u32::MAX as usize }>>>,
+    pub(super) allowed_uids: Field<List<Count<0, { u32::MAX as usize }>>>,
     pub(super) required_header: Field<NeededHeader>,
     pub(super) paths: Field<List<PathPattern>>,
     pub(super) max_connections: Field<Count<1, 1_000_000>>,

@@ -201,6 +201,9 @@ mod tests {
                 needed.push(("upstream.client_cert_file", path.clone()));
                 needed.push(("upstream.client_key_file", path));
             }
+            if key == "listen.allowed_uids" {
+                needed.push(("listen.address", "\"unix:/run/proxy/socket\"".to_owned()));
+            }
             let replaced = key.trim_end_matches("_file");
             needed.retain(|(known, _)| *known != key && (*known != replaced || !is_file));
             let lines = needed.iter().map(|(key, value)| format!("{key} = {value}\n"));

@@ -7,37 +7,21 @@ use super::given::Given;
 use super::key::Key;
 use super::problem::Wrong;
 
-/// What of a key is not supported.
-enum Extent {
-    /// Everything but the default, or everything where there is none.
-    All,
-    /// The items for which this says so.
-    Items(fn(&str) -> bool),
-}
-
-const UNSUPPORTED: &[(&str, Extent)] = &[
-    (
-        "listen.address",
-        Extent::Items(|item| item == "systemd" || item.starts_with("unix:")),
-    ),
-    ("listen.allowed_uids", Extent::All),
-    ("cache.store", Extent::All),
-    ("cache.path", Extent::All),
-    ("cache.redis_url", Extent::All),
-    ("cache.redis_url_file", Extent::All),
-    ("cache.prefix", Extent::All),
-    ("cache.key_file", Extent::All),
+const UNSUPPORTED: &[&str] = &[
+    "cache.store",
+    "cache.path",
+    "cache.redis_url",
+    "cache.redis_url_file",
+    "cache.prefix",
+    "cache.key_file",
 ];
 
 /// What is wrong with a value whose feature is missing.
 pub(super) fn refuse(key: &Key, given: &Given, default: Option<&Given>) -> Option<Wrong> {
     let general = key.general();
-    let (_, extent) = UNSUPPORTED.iter().find(|(key, _)| *key == general)?;
+    UNSUPPORTED.iter().find(|key| **key == general)?;
     let default = default.map(Given::spelled);
-    let refused = match extent {
-        Extent::All => default.as_ref() != Some(&given.spelled()),
-        Extent::Items(refused) => given.items().iter().any(|item| refused(&item.spelled())),
-    };
+    let refused = default.as_ref() != Some(&given.spelled());
     let right = match default {
         Some(default) if default.is_empty() => "leave it out".to_owned(),
         Some(default) => format!("leave it out: it is {default:?} then"),
@@ -49,5 +33,5 @@ pub(super) fn refuse(key: &Key, given: &Given, default: Option<&Given>) -> Optio
 /// The keys of the table.
 #[cfg(test)]
 pub(super) fn keys() -> impl Iterator<Item = &'static str> {
-    UNSUPPORTED.iter().map(|(key, _)| *key)
+    UNSUPPORTED.iter().copied()
 }

@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 
 use fluent_auth_proxy::server::Address;
+use fluent_auth_proxy::settings::Reach;
 use fluent_sandbox::Sandbox;
 use http::Request;
 use hyper::client::conn::http2;
@@ -324,6 +325,7 @@ async fn no_connection_is_made_to_where_the_proxy_itself_listens() {
         let toml = with_tokens_of(&sandbox, "upstream.via = false");
         let mut settings = settings(&format!("http://{dialled}:{}", address.port()), &toml);
         settings.listen.addresses = vec![Address::Tcp(address)];
+        settings.listen.reach = Reach::Network;
         let proxy = Proxy::from_settings(&settings).await;
         let client = Client::new((Ipv4Addr::LOCALHOST, address.port()).into());
         for _ in 0..2 {

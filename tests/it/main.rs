@@ -28,6 +28,7 @@ mod pages;
 mod replay;
 mod settings;
 mod shutdown;
+mod sockets;
 mod streaming;
 mod support;
 mod tls;

@@ -83,6 +83,7 @@ rows! {
     "listen.address" => listen::address;
     "listen.allowed_hosts" => listen::allowed_hosts;
     "listen.allowed_origins" => listen::allowed_origins;
+    "listen.allowed_uids" => listen::allowed_uids;
     "listen.body_timeout" => listen::body_timeout;
     "listen.danger_allow_remote" => listen::danger_allow_remote;
     "listen.graphiql" => listen::graphiql;

@@ -9,6 +9,7 @@ fn guard() -> Guard {
     let rules = Rules {
         allowed_hosts: Vec::new(),
         allowed_origins: Vec::new(),
+        allowed_uids: Vec::new(),
         required_header: Some(RequiredHeader {
             name: HeaderName::from_static("x-gate"),
             value: Secret::new("open".to_owned()),

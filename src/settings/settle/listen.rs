@@ -7,16 +7,19 @@ use url::{Host, Url};
 use super::Settler;
 use crate::guard::Rules;
 use crate::server::{Address, Limits};
-use crate::settings::Listen;
 use crate::settings::kind::Kind;
 use crate::settings::kind::domain::{ListenAddress, RootUrl};
 use crate::settings::problem::Wrong;
 use crate::settings::raw::{self, Field};
+use crate::settings::{Listen, Reach};
 
 impl Settler {
     pub(super) fn listen(&mut self, raw: &raw::Listen) -> Option<Listen> {
-        let addresses = self.addresses(raw);
-        let rules = self.rules(raw);
+        let reach = self
+            .read(&raw.danger_allow_remote)
+            .map(|allowed| if allowed { Reach::Network } else { Reach::Machine });
+        let addresses = self.addresses(raw, reach);
+        let rules = self.rules(raw, addresses.as_deref());
         let limits = self.limits(raw);
         let body_timeout = self.read(&raw.body_timeout);
         let max_body = self.read(&raw.max_body);
@@ -25,6 +28,7 @@ impl Settler {
         Some(Listen {
             graphiql: graphiql.unwrap_or_else(|| addresses.iter().all(is_loopback)),
             addresses,
+            reach: reach?,
             rules: rules?,
             limits: limits?,
             body_timeout: body_timeout?,
@@ -32,14 +36,13 @@ impl Settler {
         })
     }
 
-    fn addresses(&mut self, raw: &raw::Listen) -> Option<Vec<Address>> {
-        let remote_allowed = self.read(&raw.danger_allow_remote);
+    fn addresses(&mut self, raw: &raw::Listen, reach: Option<Reach>) -> Option<Vec<Address>> {
         let addresses = self.read(&raw.address)?;
         if addresses.is_empty() {
             self.refuse(&raw.address, Wrong::is("names no address"));
         }
         let remote = addresses.iter().find(|address| !is_local(address));
-        if let Some(remote) = remote.filter(|_| remote_allowed == Some(false)) {
+        if let Some(remote) = remote.filter(|_| reach == Some(Reach::Machine)) {
             let wrong = Wrong::is(format!(
                 "has {}, which other machines can reach, and whoever reaches the proxy acts with its credentials",
                 ListenAddress::show(remote)
@@ -52,9 +55,41 @@ impl Settler {
         Some(addresses)
     }
 
-    fn rules(&mut self, raw: &raw::Listen) -> Option<Rules> {
+    /// Those who may call by a Unix socket; all where none is named.
+    fn allowed_uids(&mut self, raw: &raw::Listen, addresses: Option<&[Address]>) -> Option<Vec<u32>> {
+        if !self.is_given(&raw.allowed_uids) {
+            return Some(Vec::new());
+        }
+        let uids = self.read(&raw.allowed_uids)?;
+        let socket = |address: &Address| matches!(address, Address::Unix(_) | Address::Systemd);
+        let wrong = if uids.is_empty() {
+            Some(
+                Wrong::is("names nobody")
+                    .instead("leave it out to let in all that the socket's mode lets in"),
+            )
+        } else if addresses.is_some_and(|addresses| !addresses.iter().any(socket)) {
+            Some(
+                Wrong::is("does nothing here, as listen.address names no Unix socket")
+                    .instead("listen on \"unix:PATH\", as nobody can tell who calls over TCP"),
+            )
+        } else {
+            None
+        };
+        if let Some(wrong) = wrong {
+            self.refuse(&raw.allowed_uids, wrong);
+            return None;
+        }
+        Some(
+            uids.into_iter()
+                .filter_map(|uid| u32::try_from(uid).ok())
+                .collect(),
+        )
+    }
+
+    fn rules(&mut self, raw: &raw::Listen, addresses: Option<&[Address]>) -> Option<Rules> {
         let allowed_hosts = self.read(&raw.allowed_hosts);
         let allowed_origins = self.read(&raw.allowed_origins);
+        let allowed_uids = self.allowed_uids(raw, addresses);
         let required_header = self.read(&raw.required_header);
         let paths = self.read(&raw.paths)?;
         if paths.is_empty() {
@@ -66,6 +101,7 @@ impl Settler {
         Some(Rules {
             allowed_hosts: allowed_hosts?,
             allowed_origins: allowed_origins?,
+            allowed_uids: allowed_uids?,
             required_header,
             paths,
         })

@@ -533,15 +533,14 @@ url = 'http://127.0.0.2'") =>
         "proxy.toml:1:29: graphql.trusted_documents names a file that is neither a map of hash to document nor an apollo-persisted-query-manifest of version 1";
     a_manifest_of_what_is_no_graphql: file(r#"graphql.trusted_documents = "{}/documents""#).write("documents", r#"{"a1":"{"}"#) =>
         r#"proxy.toml:1:29: graphql.trusted_documents names a file that has a document that is no GraphQL, under the hash "a1""#;
-    systemd: file(r#"listen.address = "systemd""#) =>
-        r#"proxy.toml:1:18: listen.address has a value that is not supported by this version
-    leave it out: it is "localhost:4280" then"#;
-    a_socket: file(r#"listen.address = ["localhost:1", "unix:/run/x"]"#) =>
-        r#"proxy.toml:1:18: listen.address has a value that is not supported by this version
-    leave it out: it is "localhost:4280" then"#;
-    uids: file("listen.allowed_uids = [1]") =>
-        "proxy.toml:1:23: listen.allowed_uids has a value that is not supported by this version
-    leave it out";
+    a_socket_without_a_path: file(r#"listen.address = "unix:""#) =>
+        r#"proxy.toml:1:18: listen.address names no path after "unix:""#;
+    uids_without_a_socket: file("listen.allowed_uids = [1]") =>
+        "proxy.toml:1:23: listen.allowed_uids does nothing here, as listen.address names no Unix socket
+    listen on \"unix:PATH\", as nobody can tell who calls over TCP";
+    no_uids: file("listen.address = 'unix:/run/x'\nlisten.allowed_uids = []") =>
+        "proxy.toml:2:23: listen.allowed_uids names nobody
+    leave it out to let in all that the socket's mode lets in";
     a_proxy_upstream: file(r#"upstream.proxy = "socks5://u:hunter2@proxy.example""#) =>
         r#"proxy.toml:1:18: upstream.proxy is not a URL of https
     write the URL of an HTTP proxy, such as "http://proxy.example:3128"; a SOCKS proxy cannot be used"#;

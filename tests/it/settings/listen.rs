@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::Request;
 
-use super::super::support::{Frozen, Raw, fluent, full, start};
+use super::super::support::{Client, Frozen, Raw, fluent, full, start};
 use super::{ME, PATHS, problems};
 
 const GET: &str = "GET /api/v4.1/echo HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -54,6 +54,26 @@ pub(super) async fn allowed_origins() {
     ask("listen.allowed_origins = 'https://app.example'")
         .await
         .assert_good();
+}
+
+pub(super) async fn allowed_uids() {
+    let own = rustix::process::getuid().as_raw();
+    for (toml, good) in [
+        (String::new(), true),
+        (format!("listen.allowed_uids = [{own}]"), true),
+        (format!("listen.allowed_uids = [{}]", own + 1), false),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let listen = format!("listen.address = 'unix:{}' # own listen address", path.display());
+        let (_sandbox, _proxy) = start(&format!("{toml}\n{listen}")).await;
+        let answer = Client::unix(&path).graphql(ME).await;
+        if good {
+            answer.assert_good();
+        } else {
+            answer.assert_refused(403, "PEER_NOT_ALLOWED");
+        }
+    }
 }
 
 pub(super) async fn required_header() {

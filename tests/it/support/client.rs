@@ -1,6 +1,7 @@
 //! A client that is never off its guard.
 
 use std::net::SocketAddr;
+use std::path::Path;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
@@ -10,7 +11,8 @@ use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
+use tokio_util::either::Either;
 
 /// A body of a request, of whatever kind.
 pub(crate) type Body = BoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
@@ -20,7 +22,13 @@ pub(crate) type Request = http::Request<Body>;
 /// Talks to one address, with a connection of its own for each request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Client {
-    address: SocketAddr,
+    place: Place,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    Tcp(SocketAddr),
+    Unix(&'static Path),
 }
 
 /// An answer, read to its end.
@@ -47,7 +55,14 @@ pub(crate) fn streamed(path: &str) -> (Sender<Bytes, std::io::Error>, Request) {
 
 impl Client {
     pub(crate) fn new(address: SocketAddr) -> Self {
-        Self { address }
+        let place = Place::Tcp(address);
+        Self { place }
+    }
+
+    /// A client of a Unix socket, which says nothing of a host by itself. The path is not given back.
+    pub(crate) fn unix(path: &Path) -> Self {
+        let place = Place::Unix(Box::leak(path.to_owned().into_boxed_path()));
+        Self { place }
     }
 
     /// Sends a GraphQL query as most clients do.
@@ -93,14 +108,17 @@ impl Client {
         self,
         mut request: Request,
     ) -> Result<http::Response<hyper::body::Incoming>, hyper::Error> {
-        let stream = TcpStream::connect(self.address).await.unwrap();
+        let stream = match self.place {
+            Place::Tcp(address) => {
+                let host = format!("localhost:{}", address.port());
+                let headers = request.headers_mut();
+                headers.entry("host").or_insert(host.parse().unwrap());
+                Either::Left(TcpStream::connect(address).await.unwrap())
+            }
+            Place::Unix(path) => Either::Right(UnixStream::connect(path).await.unwrap()),
+        };
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(connection);
-        let host = format!("localhost:{}", self.address.port());
-        request
-            .headers_mut()
-            .entry("host")
-            .or_insert(host.parse().unwrap());
         sender.send_request(request).await
     }
 }

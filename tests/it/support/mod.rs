@@ -155,7 +155,9 @@ impl Proxy {
     pub(crate) fn with_clock(settings: &Settings, clock: Clock) -> Self {
         logs::capture();
         let app = App::start(settings, clock).unwrap();
-        let address = app.addresses()[0];
+        // One that stands at Unix sockets only has none.
+        let address = app.addresses().first().copied();
+        let address = address.unwrap_or((std::net::Ipv4Addr::UNSPECIFIED, 0).into());
         let admin = app.admin_addresses().first().copied().unwrap_or(address);
         Self {
             app: Some(app),

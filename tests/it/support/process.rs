@@ -34,6 +34,23 @@ impl Process {
         command
     }
 
+    /// The same program with these arguments more, behind a shell that says `first` and then becomes it.
+    pub(crate) fn behind(first: &str, url: &str, arguments: &[String]) -> Command {
+        let program = env!("CARGO_BIN_EXE_fluent-auth-proxy");
+        let mut command = Command::new("/bin/sh");
+        command
+            .arg("-c")
+            .arg(format!("{first}; exec \"$0\" \"$@\""))
+            .arg(program);
+        command.args(["--set", "admin.address=localhost:0", "--set", "log.format=json"]);
+        command
+            .args(arguments)
+            .env_clear()
+            .envs(environment(url))
+            .kill_on_drop(true);
+        command
+    }
+
     /// Starts `command` and waits until it serves.
     pub(crate) async fn start(mut command: Command) -> Self {
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
