@@ -6,7 +6,8 @@
 //! 2. `Connection` cannot name away what tells whose the message is and how its body is read: `Host`,
 //!    `Content-Length`, `Content-Type`, `Content-Encoding` (which were judged), `Trailer` of a response. Nor what
 //!    we set: that is set after all has been removed.
-//! 3. `Content-Length` beside `Transfer-Encoding` is void (RFC 9112, section 6.3) and removed with it.
+//! 3. `Content-Length` beside `Transfer-Encoding` is void (RFC 9112, section 6.3) and removed with it; so is one that
+//!    stands there twice, as it may over HTTP/2. How long the body is, the body knows.
 //! 4. **Requests** lose further what tells upstream of the caller's surroundings or would speak in our place:
 //!    `Authorization`, `Proxy-Authorization`, `Cookie`, `Forwarded`, `X-Forwarded-*`, `X-Real-IP`, `Origin`,
 //!    `Referer`, `Sec-Fetch-*`, `fluent.account`, `x-fluent-user`, the required header; `Expect`, which is
@@ -141,7 +142,8 @@ fn scrub(headers: &mut HeaderMap, also: impl Fn(&HeaderName) -> bool) {
         .filter(|name| is_of_connection(name.as_str()) || also(name))
         .cloned()
         .collect();
-    if doomed.contains(&header::TRANSFER_ENCODING) {
+    let lengths = headers.get_all(header::CONTENT_LENGTH).iter().count();
+    if lengths > 1 || doomed.contains(&header::TRANSFER_ENCODING) {
         doomed.push(header::CONTENT_LENGTH);
     }
     for name in doomed {

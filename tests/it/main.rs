@@ -18,6 +18,7 @@ mod egress;
 mod graphql;
 mod guard;
 mod headers;
+mod hostile;
 mod limits;
 mod log;
 mod main_job;
