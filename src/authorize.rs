@@ -1,10 +1,13 @@
-//! Bearer in; on a 401, drop that token and send the request once more.
+//! Bearer in; on a 401, drop that token and send the request once more; so with a query whose connection died.
 //!
 //! 1. A request waits for a token first, and is sent with it.
 //! 2. A 401 rejects the token that was sent, whatever becomes of this request.
 //! 3. It is sent once more if another token came and the whole body is on the tape. Otherwise the 401 goes to the
 //!    caller as it came; so does a second one.
 //! 4. Where the login after a 401 fails, that failure is the answer.
+//! 5. A request whose connection died without a byte of an answer is sent once more, with the same token, if the whole
+//!    body is on the tape and it asks for nothing but GraphQL queries. That is read then, not before.
+//! 6. Two sends at most: a 401 that answers the second, or another death of a connection, is the end.
 //!
 //! Nothing else is sent twice here.
 
@@ -18,8 +21,9 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use crate::body::{Outcome, Recorder, Recording, RequestBody};
+use crate::body::{Outcome, Recorder, Recording, RequestBody, Tape};
 use crate::error::ProxyError;
+use crate::graphql::{self, Question};
 use crate::metrics::Replay;
 use crate::telemetry::Exchange;
 use crate::token::{AccessToken, Rejection, Replacement, TokenSource};
@@ -28,6 +32,15 @@ use crate::upstream::{Upstream, UpstreamError};
 /// What is read of a 401 that a replay makes void, so that its connection lives.
 const DRAIN_LIMIT: usize = 64 * 1024;
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(250);
+
+/// What is sent once more when its connection died without an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resend {
+    /// What asks for nothing but GraphQL queries.
+    Queries,
+    /// Nothing: it is no GraphQL.
+    Nothing,
+}
 
 /// Sends requests with a bearer token.
 pub struct Authorize<B> {
@@ -62,6 +75,7 @@ where
         tokens: &dyn TokenSource,
         head: request::Parts,
         (body, recording): (Recorder<B>, Recording),
+        resend: Resend,
         exchange: &mut Exchange,
     ) -> Result<Response<Incoming>, ProxyError> {
         let token = obtain(tokens, exchange).await?;
@@ -69,6 +83,19 @@ where
         let answer = self
             .attempt(head, RequestBody::First(body), &token, exchange)
             .await;
+        if let (Err(UpstreamError::Unanswered(_)), Resend::Queries) = (&answer, resend)
+            && let Some(tape) = recording.take_tape().filter(|tape| is_of_queries(&again, tape))
+        {
+            exchange.replay = Some(Replay::Interrupted);
+            let answer = self
+                .attempt(again, RequestBody::Again(tape.play()), &token, exchange)
+                .await?;
+            if answer.status() == StatusCode::UNAUTHORIZED {
+                // For the next request: nobody waits here for another token.
+                drop(tokens.reject(&token));
+            }
+            return Ok(answer);
+        }
         let answer = answer.map_err(|error| cause(error, &recording))?;
         if answer.status() != StatusCode::UNAUTHORIZED {
             return Ok(answer);
@@ -127,6 +154,16 @@ async fn obtain(tokens: &dyn TokenSource, exchange: &mut Exchange) -> Result<Acc
     let token = tokens.obtain().await;
     exchange.token_wait += since.elapsed();
     Ok(token?)
+}
+
+/// Whether a request, as it was sent, asks for nothing but queries.
+fn is_of_queries(head: &request::Parts, tape: &Tape) -> bool {
+    graphql::holds_only_queries(Question {
+        method: &head.method,
+        headers: &head.headers,
+        query: head.uri.query(),
+        body: &tape.contents(),
+    })
 }
 
 /// Upstream tells that the body failed; the recording knows how.

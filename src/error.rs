@@ -428,7 +428,7 @@ fn upstream(error: &UpstreamError) -> Row {
             "http_protocol_error",
             "What Fluent answered is no HTTP; whether the request took effect is not known.",
         ),
-        UpstreamError::Interrupted(_) | UpstreamError::Request(_) => row(
+        UpstreamError::Unanswered(_) | UpstreamError::Interrupted(_) | UpstreamError::Request(_) => row(
             StatusCode::BAD_GATEWAY,
             "UPSTREAM_INTERRUPTED",
             "connection_terminated",

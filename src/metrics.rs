@@ -68,16 +68,19 @@ struct InstanceMetrics {
 pub enum Replay {
     /// Upstream rejected the token of the first.
     Unauthorized,
+    /// Its connection died without an answer, and it asked for queries alone.
+    Interrupted,
 }
 
 impl Replay {
-    const ALL: [Self; 1] = [Self::Unauthorized];
+    const ALL: [Self; 2] = [Self::Unauthorized, Self::Interrupted];
 
     /// The word of the label.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Unauthorized => "unauthorized",
+            Self::Interrupted => "interrupted",
         }
     }
 }

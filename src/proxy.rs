@@ -18,7 +18,7 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use url::Url;
 
-use crate::authorize::Authorize;
+use crate::authorize::{Authorize, Resend};
 use crate::body::{self, BodyError, BodyLimits, End, Ending, Metered, Recorder, TapeBudget};
 use crate::console::Pages;
 use crate::error::{Accept, Fault, ProxyError};
@@ -234,7 +234,12 @@ impl Proxy {
         guard::set_request_headers(&mut head.headers, ours);
         let body = Recorder::new(body, self.body_limits, &self.tapes);
         exchange.bytes_in = body.0.tally();
-        let mut answer = self.authorize.send(tokens, head, body, exchange).await?;
+        let resend = if to.graphql {
+            Resend::Queries
+        } else {
+            Resend::Nothing
+        };
+        let mut answer = self.authorize.send(tokens, head, body, resend, exchange).await?;
         guard::scrub_response(answer.headers_mut());
         let via = self.via.as_ref().map(|via| via.entry(answer.version()));
         guard::set_response_headers(answer.headers_mut(), via, &exchange.request_id);

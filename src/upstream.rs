@@ -9,6 +9,7 @@
 //!    Through a proxy on the way out this cannot be seen, and is left to `Via`.
 //! 5. Redirects are not followed, bodies are not touched, nothing is decompressed.
 
+mod answered;
 mod clock;
 mod connect;
 pub mod egress;
@@ -56,7 +57,7 @@ where
             HttpVersion::Http2 => vec![b"h2".to_vec()],
             HttpVersion::Auto => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
         };
-        let connector = Connector::new(tls, config.egress.clone(), config.connect_timeout, own);
+        let connector = Connector::new(tls, &config, own);
         let pool = ArcSwap::from_pointee(client(&config, connector.clone()));
         Self {
             pool,
@@ -124,6 +125,9 @@ pub enum UpstreamError {
     /// No connection: nothing was sent.
     #[error("no connection to upstream ({0})")]
     Unreachable(Unreachable, #[source] legacy::Error),
+    /// The connection died without a byte of an answer.
+    #[error("the connection to upstream died without a byte of an answer")]
+    Unanswered(#[source] legacy::Error),
     /// The connection died before an answer.
     #[error("the connection to upstream died before an answer")]
     Interrupted(#[source] legacy::Error),
@@ -144,6 +148,7 @@ impl UpstreamError {
     pub fn word(&self) -> &'static str {
         match self {
             Self::Unreachable(..) => "unreachable",
+            Self::Unanswered(_) => "unanswered",
             Self::Interrupted(_) => "interrupted",
             Self::Nonsense(_) => "no_http",
             Self::Request(_) => "request_failed",
@@ -163,6 +168,7 @@ impl From<legacy::Error> for UpstreamError {
         match find::<hyper::Error>(&error) {
             Some(cause) if cause.is_user() => Self::Request(error),
             Some(cause) if cause.is_parse() => Self::Nonsense(error),
+            _ if answered::died_unanswered(&error) => Self::Unanswered(error),
             _ => Self::Interrupted(error),
         }
     }

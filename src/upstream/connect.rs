@@ -15,8 +15,10 @@ use rustls::ClientConfig;
 use tokio::net::TcpStream;
 use tower::{Service, ServiceExt};
 
+use super::answered::Watched;
 use super::egress::Egress;
 use super::tunnel::tunnel;
+use super::{Config, HttpVersion};
 use crate::unreachable::{Because, BoxError, Unreachable};
 
 /// After this much silence the kernel asks whether the other side is still there.
@@ -31,6 +33,8 @@ type Connecting<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
 pub(super) struct Connector {
     https: HttpsConnector<WayOut>,
     timeout: Duration,
+    /// Whether HTTP/2 is spoken without being asked for.
+    http2: bool,
     opened: Counter,
 }
 
@@ -47,7 +51,7 @@ struct WayOut {
 impl Connector {
     /// `tls` tells the protocols to be spoken to the target; a proxy on the way is spoken to in HTTP/1.1. What
     /// leads to one of `own` is no connection.
-    pub(super) fn new(tls: ClientConfig, egress: Egress, timeout: Duration, own: &[SocketAddr]) -> Self {
+    pub(super) fn new(tls: ClientConfig, config: &Config, own: &[SocketAddr]) -> Self {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
@@ -57,12 +61,13 @@ impl Connector {
         let way_out = WayOut {
             to_proxy: HttpsConnector::from((tcp.clone(), proxy_tls)),
             tcp,
-            egress,
+            egress: config.egress.clone(),
             own: own.into(),
         };
         Self {
             https: HttpsConnector::from((way_out, tls)),
-            timeout,
+            timeout: config.connect_timeout,
+            http2: config.http_version == HttpVersion::Http2,
             opened: Counter::default(),
         }
     }
@@ -74,7 +79,7 @@ impl Connector {
 }
 
 impl Service<Uri> for Connector {
-    type Response = MaybeHttpsStream<Wire>;
+    type Response = TokioIo<Watched<MaybeHttpsStream<Wire>>>;
     type Error = BoxError;
     type Future = Connecting<Self::Response>;
 
@@ -84,11 +89,11 @@ impl Service<Uri> for Connector {
 
     fn call(&mut self, uri: Uri) -> Self::Future {
         let connecting = tokio::time::timeout(self.timeout, self.https.call(uri));
-        let opened = self.opened.clone();
+        let (opened, http2) = (self.opened.clone(), self.http2);
         Box::pin(async move {
             let connection = connecting.await??;
             opened.inc();
-            Ok(connection)
+            Ok(TokioIo::new(Watched::new(connection, http2)))
         })
     }
 }

@@ -27,6 +27,7 @@ mod metrics;
 mod overload;
 mod pages;
 mod replay;
+mod resend;
 mod settings;
 mod shutdown;
 mod sockets;

@@ -14,7 +14,7 @@ use super::support::{Answer, Client, Process, Proxy, fluent, full, sandbox, star
 const ME: &str = "{ me { id } }";
 
 /// One scrape: each series as it is written, without our prefix, and its value.
-struct Scrape {
+pub(super) struct Scrape {
     series: BTreeMap<String, f64>,
 }
 
@@ -71,13 +71,13 @@ impl Scrape {
     }
 
     /// A value; zero where there is no such series.
-    fn value(&self, series: &str) -> f64 {
+    pub(super) fn value(&self, series: &str) -> f64 {
         self.series.get(series).copied().unwrap_or(0.0)
     }
 
     /// A count, as far as counts go in tests.
     #[track_caller]
-    fn assert(&self, series: &str, value: u32) {
+    pub(super) fn assert(&self, series: &str, value: u32) {
         let found = self.value(series);
         assert!(
             (found - f64::from(value)).abs() < 1e-9,
@@ -88,7 +88,7 @@ impl Scrape {
 }
 
 /// Scrapes until no request is under way: the last byte reaches a caller before its request is counted.
-async fn settled(proxy: &Proxy) -> Scrape {
+pub(super) async fn settled(proxy: &Proxy) -> Scrape {
     loop {
         let scrape = Scrape::of(proxy).await;
         if scrape.value("requests_in_flight") < 0.5 {

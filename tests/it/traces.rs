@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use fluent_sandbox::{Fault, Place, Sandbox, Times};
+use fluent_sandbox::{Fault, Injection, Place, Sandbox, Times, When};
 use http::Request;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use serde_json::{Value, json};
@@ -241,7 +241,11 @@ async fn what_goes_wrong_is_told_where_it_went_wrong() {
 async fn an_attempt_without_an_answer_says_why_and_a_caller_who_left_has_no_status() {
     let (sandbox, proxy, collector) = traced("").await;
     proxy.client().graphql(ME).await.assert_good();
-    let fault = sandbox.faults().inject(Place::Api, Times::Once, Fault::Close);
+    // A query is sent once more.
+    let twice = Injection::new(Place::Api, Fault::Close)
+        .when(When::AfterBody)
+        .times(Times::Count(2));
+    let fault = sandbox.faults().add(twice);
     proxy
         .client()
         .graphql(ME)
@@ -250,16 +254,18 @@ async fn an_attempt_without_an_answer_says_why_and_a_caller_who_left_has_no_stat
     sandbox.faults().clear_one(fault);
     sandbox.faults().inject(Place::Api, Times::Always, Fault::Hang);
     let asking = tokio::spawn(proxy.client().graphql(ME));
-    sandbox.seen().wait_for(|counts| counts.faults == 2).await;
+    sandbox.seen().wait_for(|counts| counts.faults == 3).await;
     asking.abort();
     let _ = asking.await;
     let spans = spans(proxy, &collector).await;
     let attempts = of_kind(&spans, SpanKind::Client, "POST");
     let requests = of_kind(&spans, SpanKind::Server, "POST");
-    assert_eq!((attempts.len(), requests.len()), (3, 3));
-    assert_eq!(attempts[1].attributes["error.type"], "interrupted");
-    assert!(attempts[1].is_error());
-    assert!(!attempts[1].attributes.contains_key("http.response.status_code"));
+    assert_eq!((attempts.len(), requests.len()), (4, 3));
+    for attempt in &attempts[1..3] {
+        assert_eq!(attempt.attributes["error.type"], "unanswered");
+        assert!(attempt.is_error());
+        assert!(!attempt.attributes.contains_key("http.response.status_code"));
+    }
     assert_eq!(requests[1].attributes["error.type"], "UPSTREAM_INTERRUPTED");
     assert_eq!(requests[2].attributes["error.type"], "CALLER_GONE");
     assert!(
