@@ -2,12 +2,14 @@
 //!
 //! 1. A request costs a few atomic additions and two short locks of a histogram: handles are resolved once, at the
 //!    start. Only what is not a plain 200 looks its counter up.
-//! 2. Label values come from closed sets or from the settings: nothing that a caller sends makes a series. A
-//!    request that came to no instance has `instance=""`, an answer of upstream has `code=""`.
+//! 2. Label values come from closed sets or from the settings: nothing that a caller sends makes a series,
+//!    but for names of operations where requests are read, of which there is a bound (`operations`). A request that
+//!    came to no instance has `instance=""`, an answer of upstream has `code=""`.
 //! 3. What the token cache, tokio and the system count is read when somebody scrapes, not counted twice.
 //! 4. `rejections_total` counts requests that the proxy turned down for what the caller did; all answers, these
 //!    included, are in `requests_total`.
 
+mod operations;
 mod process;
 
 use std::borrow::Cow;
@@ -28,6 +30,8 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+use self::operations::Operations;
+use crate::graphql::Operation;
 use crate::name::Name;
 
 /// What every name begins with.
@@ -50,6 +54,7 @@ pub struct Metrics {
     nowhere: Histogram,
     requests: Family<RequestLabels, Counter>,
     rejections: Family<CodeLabel, Counter>,
+    operations: Operations,
     in_flight: Gauge,
     connections: Gauge,
 }
@@ -96,6 +101,8 @@ pub struct Ended<'a> {
     pub code: Option<&'static str>,
     /// Whether the proxy turned it down for what the caller did.
     pub rejected: bool,
+    /// What it asked for, where that was read.
+    pub operation: Option<&'a Operation>,
     /// Why it was sent twice, if it was.
     pub replay: Option<Replay>,
     /// From its head to the last byte of the answer.
@@ -203,6 +210,12 @@ impl Metrics {
             "Requests that the proxy turned down for what the caller did",
             rejections.clone(),
         );
+        let operations = Operations::default();
+        registry.register(
+            "operations",
+            "GraphQL operations that were let pass, where requests are read; at most 200 names, then other",
+            operations.counters().clone(),
+        );
         registry.register(
             "build",
             "The program",
@@ -235,6 +248,7 @@ impl Metrics {
             nowhere: durations.get_or_create_owned(&InstanceLabel(None)),
             requests,
             rejections,
+            operations,
             in_flight,
             connections,
             registry,
@@ -270,8 +284,11 @@ impl Metrics {
         let seconds = ended.duration.as_secs_f64();
         let known = ended.instance.and_then(|name| self.instances.get_key_value(name));
         match known {
-            Some((_, handles)) => {
+            Some((instance, handles)) => {
                 handles.duration.observe(seconds);
+                if let Some(operation) = ended.operation {
+                    self.operations.count(instance, operation);
+                }
                 if !ended.upstream.is_zero() {
                     handles.upstream.observe(ended.upstream.as_secs_f64());
                 }

@@ -170,6 +170,7 @@ impl Exchange {
             status: self.status,
             code: self.failure.as_ref().map(|failure| failure.code),
             rejected: self.rejected,
+            operation: self.operation.as_ref(),
             replay: self.replay,
             duration: self.started.elapsed(),
             upstream: self.upstream_wait,

@@ -5,6 +5,7 @@ use http::{Method, Request};
 use http_body::Frame;
 use serde_json::{Value, json};
 
+use super::metrics::settled;
 use super::support::{Answer, Client, full, logged, start, streamed};
 
 const ME: &str = "{ me { id } }";
@@ -329,6 +330,35 @@ async fn where_no_rule_is_on_nothing_is_parsed_or_held_back() {
         .unwrap();
     drop(sender);
     call.await.unwrap().assert_good();
+}
+
+#[tokio::test]
+async fn the_metrics_tell_what_was_asked_for_and_no_caller_makes_them_grow() {
+    let (_sandbox, proxy) = start("graphql.inspect = true").await;
+    let series = |operation: &str| {
+        format!(r#"operations_total{{instance="default",kind="query",operation="{operation}"}}"#)
+    };
+    assert_eq!(settled(&proxy).await.count("operations_total"), 0);
+    for number in 0..210 {
+        proxy
+            .client()
+            .graphql(&format!("query Name{number} {ME}"))
+            .await
+            .assert_good();
+    }
+    proxy.client().graphql(ME).await.assert_good();
+    let scrape = settled(&proxy).await;
+    scrape.assert(&series("Name0"), 1);
+    scrape.assert(&series("other"), 10);
+    scrape.assert(&series(""), 1);
+    assert_eq!(scrape.count("operations_total"), 202);
+    let (_sandbox, proxy) = start("").await;
+    proxy.client().graphql(ME).await.assert_good();
+    assert_eq!(
+        settled(&proxy).await.count("operations_total"),
+        0,
+        "nothing is read"
+    );
 }
 
 #[tokio::test]

@@ -70,6 +70,16 @@ impl Scrape {
         Self { series }
     }
 
+    /// How many series there are of this name.
+    pub(super) fn count(&self, name: &str) -> usize {
+        let of = |series: &&String| {
+            series
+                .strip_prefix(name)
+                .is_some_and(|labels| labels.starts_with('{'))
+        };
+        self.series.keys().filter(of).count()
+    }
+
     /// A value; zero where there is no such series.
     pub(super) fn value(&self, series: &str) -> f64 {
         self.series.get(series).copied().unwrap_or(0.0)
