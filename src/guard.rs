@@ -16,6 +16,25 @@
 //! [`Guard::scrub_request`] and [`scrub_response`] (`headers`) then take away what is not meant for the other
 //! side, and [`set_request_headers`] and [`set_response_headers`] add what is ours.
 //!
+//! # Threat model
+//! The proxy adds credentials to whatever it lets pass: who gets a request through acts as its Fluent user.
+//!
+//! | who | reaches | is kept out by |
+//! | --- | --- | --- |
+//! | a web page of another origin, in a browser of this machine | TCP listeners on loopback | rules 3 and 5; it cannot read answers either, see `cors` |
+//! | a web page whose own name leads to loopback (DNS rebinding) | the same | rule 2 |
+//! | another machine | nothing, unless `listen.danger_allow_remote` | the address; `listen.required_header` is for those who need the switch |
+//! | another user of this machine | TCP listeners on loopback | nothing but `listen.required_header`; a Unix socket with its mode and `listen.allowed_uids` keeps him out |
+//! | a caller who may ask | Fluent, by the paths listed | rule 6: never the token endpoint; `[graphql]` for what may be asked there |
+//! | a caller who sends hostile bytes | the server | one reading of every message, written anew for upstream; limits of size, time and number on heads, bodies and connections |
+//! | the proxy itself, by its own URL | itself | rule 1, and `upstream`, which never dials our own listeners |
+//! | Fluent, or who answers in its place | callers | TLS; no cookie, no `Access-Control-*`, no `Proxy-Status` of its passes |
+//! | who reads logs, metrics or the admin pages | what they tell | no secret, no body, no query string stands in any |
+//!
+//! **Not defended:** root and the proxy's own user on this machine, who can read its memory and its secrets' files; a
+//! caller who may ask, and asks too much for Fluent; browser extensions that act as the user; what pages of listed
+//! origins do; a proxy on the way out that is told our requests in the clear (`http://` upstream only).
+//!
 //! What weakens it: browsers that send neither `Sec-Fetch-Site` nor, on a GET, `Origin` can make a foreign page's
 //! GET arrive here (the page cannot read the answer). `required_header` closes that too.
 
