@@ -67,6 +67,12 @@ def size(text):
     return int(number) * {"K": KIB, "M": KIB**2, "G": KIB**3}[unit[0]]
 
 
+def bound(listen, upstream, **_others):
+    """What the process may take with every limit of these settings reached at once."""
+    replay = size(upstream.get("replay_memory", "64MiB"))
+    return listen["max_connections"] * A_CONNECTION + upstream["max_in_flight"] * A_REQUEST + replay + FIXED + IDLE
+
+
 def the_container_can_do_nothing_but_serve(documents):
     context = proxy(documents)["securityContext"]
     if not context.get("runAsNonRoot") or context.get("runAsUser", 0) == 0 or context.get("runAsGroup", 0) == 0:
@@ -154,12 +160,9 @@ def there_is_time_to_end(documents):
 
 
 def memory_covers_every_limit_at_once(documents):
-    listen, upstream = settings(documents)["listen"], settings(documents)["upstream"]
-    replay = size(upstream.get("replay_memory", "64MiB"))
-    bound = listen["max_connections"] * A_CONNECTION + upstream["max_in_flight"] * A_REQUEST + replay + FIXED + IDLE
-    limit = size(proxy(documents)["resources"]["limits"]["memory"])
-    if limit < bound:
-        yield f"a limit of {limit} bytes is below {bound}"
+    limit, most = size(proxy(documents)["resources"]["limits"]["memory"]), bound(**settings(documents))
+    if limit < most:
+        yield f"a limit of {limit} bytes is below {most}"
     requests = proxy(documents)["resources"].get("requests", {})
     if "cpu" not in requests or size(requests["memory"]) < IDLE:
         yield "the requests are not what it takes"
