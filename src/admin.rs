@@ -73,17 +73,17 @@ impl Admin {
         }
     }
 
-    /// Rule 2: why the default instance's own user has no usable token.
-    fn lacks_a_token(&self) -> Option<&'static str> {
+    /// Rule 2: why the default instance's own user has no usable token; `otherwise` where it is not refused.
+    fn lacks_a_token(&self, otherwise: &'static str) -> Option<&'static str> {
         let status = self.tokens.source(Name::DEFAULT, Name::DEFAULT)?.status();
         if status.state.is_usable() {
             return None;
         }
         Some(match status.login {
-            LoginState::Refused => "the credentials of the default instance are refused",
-            LoginState::None | LoginState::Ok | LoginState::Unavailable => {
-                "the default instance has no usable token"
+            LoginState::Refused => {
+                "the credentials of the default instance are refused: check username, password, client and scope"
             }
+            LoginState::None | LoginState::Ok | LoginState::Unavailable => otherwise,
         })
     }
 
@@ -155,11 +155,11 @@ async fn readyz(State(admin): State<Arc<Admin>>, RawQuery(query): RawQuery) -> R
     let reason = if admin.draining.is_cancelled() {
         Some("draining")
     } else if asks_for_token(query.as_deref()) {
-        admin.lacks_a_token()
+        admin.lacks_a_token("the default instance has no usable token")
     } else if admin.tokens.has_held_a_token() {
         None
     } else {
-        Some("the default instance has not held a token yet")
+        admin.lacks_a_token("the default instance has not held a token yet")
     };
     let Some(reason) = reason else {
         return Json(json!({ "ready": true })).into_response();
@@ -212,7 +212,7 @@ async fn retry(State(admin): State<Arc<Admin>>, headers: HeaderMap, body: Bytes)
         };
         return error.answer(Accept::Json, &HeaderValue::from_static("none"));
     };
-    let cleared = source.retry();
+    let cleared = source.retry().await;
     let next = source.status().next_attempt_in_seconds;
     Json(json!({ "cleared": cleared, "next_attempt_in_seconds": next })).into_response()
 }

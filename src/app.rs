@@ -16,6 +16,7 @@ use axum::extract::State;
 use axum::middleware::{self, Next};
 use http::{HeaderValue, Request, Response, Version, header};
 use hyper::body::Incoming;
+use prometheus_client::metrics::counter::Counter;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
@@ -34,12 +35,14 @@ use crate::name::Name;
 use crate::places::Places;
 use crate::proxy::{Inspection, Proxy, Route};
 use crate::server::{self, Listener, Peer, Place, Server};
+use crate::settings::watch::Logins;
 use crate::settings::{Reach, Settings, Shutdown};
 use crate::telemetry::otlp::{self, Export};
 use crate::telemetry::trace::Tracer;
 use crate::token::TokenSource;
-use crate::token::cache::{Logins, Status, TokenCache};
+use crate::token::cache::{Logins as Counts, Means, Status, TokenCache};
 use crate::token::grant::Granter;
+use crate::token::store;
 use crate::upstream::{self, Upstream};
 
 /// Why the program does not start.
@@ -98,14 +101,26 @@ impl App {
             .instances
             .iter()
             .map(|(name, instance)| (name.clone(), instance.users.clone(), instance.policy));
-        let tokens = Arc::new(TokenCache::new(logins, Arc::new(granter), clock));
+        let shared_cache_errors = Counter::default();
+        let store = store::open(&settings.cache, shared_cache_errors.clone(), clock.clone());
+        let means = Means {
+            grants: Arc::new(granter),
+            store,
+            clock,
+            spread: fastrand::f64(),
+        };
+        let tokens = Arc::new(TokenCache::new(logins, means));
         let upstream = Arc::new(upstream);
         let id = ViaId::random();
         let end = CancellationToken::new();
 
         let names = settings.instances.keys().cloned();
-        let metrics = Metrics::new(names, TokenMetrics(Arc::clone(&tokens)));
-        let metrics = Arc::new(metrics.with_upstream_connections(upstream.opened()));
+        let tokens_told = TokenMetrics {
+            cache: Arc::clone(&tokens),
+            shared_cache_errors,
+        };
+        let metrics = Metrics::new(names, tokens_told).with_upstream_connections(upstream.opened());
+        let metrics = Arc::new(metrics);
         let proxy = Arc::new(proxy(settings, &tokens, &upstream, &id, &metrics, tracer)?);
         let front = Server::new(listener, settings.listen.limits).counted_by(metrics.connections());
 
@@ -159,10 +174,21 @@ impl App {
         &self.admin_addresses
     }
 
+    /// Goes on with credentials that have changed.
+    pub fn change(&self, logins: &Logins) {
+        let changed = self.tokens.change(logins);
+        if changed > 0 {
+            tracing::info!(
+                changed,
+                "credentials have changed: the next login uses the new ones"
+            );
+        }
+    }
+
     /// Heeds SIGHUP: lets every refused login be tried once more, as an operator asks who has mended the accounts
     /// at Fluent.
-    pub fn retry(&self) {
-        let cleared = self.tokens.retry();
+    pub async fn retry(&self) {
+        let cleared = self.tokens.retry().await;
         tracing::info!(cleared, "SIGHUP lets refused logins be tried once more");
     }
 
@@ -382,7 +408,10 @@ fn admin(
 }
 
 /// Tells the metrics what the cache knows.
-struct TokenMetrics(Arc<TokenCache>);
+struct TokenMetrics {
+    cache: Arc<TokenCache>,
+    shared_cache_errors: Counter,
+}
 
 impl Tokens for TokenMetrics {
     fn samples(&self) -> Vec<TokenSample> {
@@ -392,18 +421,18 @@ impl Tokens for TokenMetrics {
             ready: status.state.is_usable(),
             expires_in: status.expires_in_seconds,
         };
-        self.0.status().map(sample).collect()
+        self.cache.status().map(sample).collect()
     }
 
     fn requests(&self) -> Vec<TokenRequests> {
-        let mut sums: BTreeMap<(&Name, &'static str), Logins> = BTreeMap::new();
-        for (instance, grant, logins) in self.0.logins() {
+        let mut sums: BTreeMap<(&Name, &'static str), Counts> = BTreeMap::new();
+        for (instance, grant, logins) in self.cache.logins() {
             let sum = sums.entry((instance, grant)).or_default();
             sum.ok += logins.ok;
             sum.refused += logins.refused;
             sum.unavailable += logins.unavailable;
         }
-        let row = |((instance, grant), sum): ((&Name, _), Logins)| TokenRequests {
+        let row = |((instance, grant), sum): ((&Name, _), Counts)| TokenRequests {
             instance: instance.clone(),
             grant,
             outcomes: [
@@ -413,6 +442,10 @@ impl Tokens for TokenMetrics {
             ],
         };
         sums.into_iter().map(row).collect()
+    }
+
+    fn shared_cache_errors(&self) -> u64 {
+        self.shared_cache_errors.get()
     }
 }
 

@@ -17,6 +17,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::app::App;
 use crate::clock::Clock;
+use crate::settings::watch::Watch;
 use crate::settings::{self, Loaded, Problems, Settings, Sources};
 use crate::telemetry;
 
@@ -76,7 +77,7 @@ enum Command {
         /// A login that is refused counts towards the lockout of the account, after 5 within 15 minutes.
         #[arg(long, value_name = "INSTANCE[/USER]", num_args = 0..=1, default_missing_value = "default")]
         login: Option<check::Whom>,
-        /// Logs in though a stored refusal cools down; the store in memory keeps none.
+        /// Logs in though a refusal in the shared cache cools down; the store in memory keeps none.
         #[arg(long)]
         force: bool,
     },
@@ -117,7 +118,13 @@ enum ConfigCommand {
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
     match cli.command.unwrap_or(Command::Serve) {
-        Command::Serve => with_settings(cli.options, |loaded| serve(&loaded)),
+        Command::Serve => {
+            let sources = Sources::from(cli.options);
+            match Settings::load(&sources) {
+                Ok(loaded) => serve(sources, &loaded),
+                Err(problems) => refuse(&problems),
+            }
+        }
         Command::Config {
             what: ConfigCommand::Show,
         } => with_settings(cli.options, |loaded| print(&loaded.provenance.to_string())),
@@ -127,9 +134,13 @@ pub fn run() -> ExitCode {
         Command::Config {
             what: ConfigCommand::Default,
         } => print(settings::DEFAULT),
-        // The only store there is keeps no refusals, so there is nothing to force.
-        Command::Check { login, force: _ } => {
-            with_settings(cli.options, |loaded| check(&loaded, login.as_ref()))
+        Command::Check { login, force } => {
+            let caution = if force {
+                check::Caution::Force
+            } else {
+                check::Caution::Heed
+            };
+            with_settings(cli.options, |loaded| check(&loaded, login.as_ref(), caution))
         }
         Command::Health { live } => health(cli.options, if live { "/livez" } else { "/readyz" }),
         Command::Completions { shell } => print_bytes(&manual::completions(shell, Cli::command())),
@@ -165,7 +176,7 @@ fn refuse(problems: &Problems) -> ExitCode {
     ExitCode::from(BAD_SETTINGS)
 }
 
-fn check(loaded: &Loaded, whom: Option<&check::Whom>) -> ExitCode {
+fn check(loaded: &Loaded, whom: Option<&check::Whom>, caution: check::Caution) -> ExitCode {
     let settings = &loaded.settings;
     let checked = check::settings(loaded).and_then(|good| {
         print(&good);
@@ -173,7 +184,7 @@ fn check(loaded: &Loaded, whom: Option<&check::Whom>) -> ExitCode {
         let attempt = check::Attempt::of(settings, whom)?;
         print(&attempt.announcement());
         let runtime = one_thread().map_err(|error| check::Failed::Unavailable(error.to_string()))?;
-        print(&runtime.block_on(attempt.run(settings))?);
+        print(&runtime.block_on(attempt.run(settings, caution))?);
         Ok(())
     });
     let Err(failed) = checked else {
@@ -210,7 +221,7 @@ fn one_thread() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
-fn serve(loaded: &Loaded) -> ExitCode {
+fn serve(sources: Sources, loaded: &Loaded) -> ExitCode {
     let settings = &loaded.settings;
     telemetry::init(&settings.log);
     raise_open_files();
@@ -219,7 +230,7 @@ fn serve(loaded: &Loaded) -> ExitCode {
         .enable_all()
         .build();
     let served = match runtime {
-        Ok(runtime) => runtime.block_on(run_until_signalled(settings)),
+        Ok(runtime) => runtime.block_on(run_until_signalled(sources, loaded)),
         Err(error) => Err(error.into()),
     };
     match served {
@@ -231,12 +242,13 @@ fn serve(loaded: &Loaded) -> ExitCode {
     }
 }
 
-async fn run_until_signalled(settings: &Settings) -> Result<(), Box<dyn std::error::Error>> {
+async fn run_until_signalled(sources: Sources, loaded: &Loaded) -> Result<(), Box<dyn std::error::Error>> {
     let mut signals = Signals::new()?;
     // Once the end has begun nobody listens for these two, and they do nothing.
     let mut hang_up = signal(SignalKind::hangup())?;
     let mut louder = signal(SignalKind::user_defined1())?;
-    let app = App::start(settings, Clock::system())?;
+    let app = App::start(&loaded.settings, Clock::system())?;
+    let mut credentials = Watch::new(sources, loaded);
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         listen = ?app.places(),
@@ -247,7 +259,11 @@ async fn run_until_signalled(settings: &Settings) -> Result<(), Box<dyn std::err
     loop {
         tokio::select! {
             () = signals.end() => break,
-            _ = hang_up.recv() => app.retry(),
+            _ = hang_up.recv() => {
+                app.change(credentials.read_now().await);
+                app.retry().await;
+            }
+            changed = credentials.changed() => app.change(changed),
             _ = louder.recv() => toggle_debug(),
         }
     }

@@ -20,7 +20,7 @@
 //! **A request:** `guard.admit → places.take → graphql.judge (if on) → guard.scrub_request → authorize.send →
 //! guard.scrub_response → stream`, told by [`proxy::Proxy::handle`].
 //!
-//! **A token:** `Secret → token::grant → token::cache → authorize → header`.
+//! **A token:** `Secret → token::grant → token::store → token::cache → authorize → header`.
 
 pub mod admin;
 pub mod app;

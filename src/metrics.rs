@@ -141,6 +141,8 @@ pub trait Tokens: Send + Sync + 'static {
     fn samples(&self) -> Vec<TokenSample>;
     /// Each instance and grant once.
     fn requests(&self) -> Vec<TokenRequests>;
+    /// How many operations on the shared cache failed.
+    fn shared_cache_errors(&self) -> u64;
 }
 
 /// One that is there: a request, a connection. Dropped, it is there no longer.
@@ -426,6 +428,8 @@ impl<T: Tokens> Collector for TokenCollector<T> {
                 ConstCounter::new(count).encode(requests.encode_family(&labels)?)?;
             }
         }
-        Ok(())
+        let help = "Operations on the shared cache that failed.";
+        let errors = encoder.encode_descriptor("shared_cache_errors", help, None, MetricType::Counter)?;
+        ConstCounter::new(self.0.shared_cache_errors()).encode(errors)
     }
 }

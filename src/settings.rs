@@ -5,8 +5,8 @@
 //! 2. Text stays text: a password `007` or one with a space at its end arrives as it was written.
 //! 3. A setting stands in two places: key and kind in `raw`, default and description in `config/default.toml`.
 //!    Known keys, the schema and what counts as a secret follow from them.
-//! 4. Unknown keys, odd values and settings of features that are not there yet stop the start, all of them in
-//!    one run, each with its place and what would be right.
+//! 4. Unknown keys and odd values stop the start, all of them in one run, each with its place and what would be
+//!    right.
 //! 5. No secret is in any problem, in what is shown, or on the command line.
 //!
 //! The way of a value: `layers` (with `key`, `given`) gather and merge, `settle` (with `kind`) reads and weighs.
@@ -23,7 +23,7 @@ mod settle;
 mod show;
 #[cfg(test)]
 mod tests;
-mod unsupported;
+pub mod watch;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -43,6 +43,7 @@ use crate::server::{self, Address};
 use crate::telemetry::LogConfig;
 use crate::telemetry::otlp::TraceConfig;
 use crate::token::grant::{Login, Policy};
+use crate::token::store;
 use crate::upstream;
 
 /// The built-in layer, which is also the documentation of every setting: what `config default` prints.
@@ -122,6 +123,8 @@ pub struct Settings {
     pub tape: TapeLimits,
     /// Whether `Via` is added, both ways.
     pub via: bool,
+    /// The store that shares logins with other processes.
+    pub cache: store::Config,
     /// What is asked of requests' documents, where anything is.
     pub graphql: Option<Inspection>,
     /// The admin listener, where there is one.

@@ -259,6 +259,10 @@ mod tests {
         fn requests(&self) -> Vec<TokenRequests> {
             Vec::new()
         }
+
+        fn shared_cache_errors(&self) -> u64 {
+            0
+        }
     }
 
     fn exchange(metrics: &Arc<Metrics>) -> Exchange {

@@ -195,6 +195,9 @@ pub enum Trouble {
     /// A login was not tried: too many were sent lately without being accepted.
     #[error("too many logins were sent lately without being accepted")]
     HeldBack,
+    /// A login was not tried: another process that shares the cache has been at it for too long.
+    #[error("another process is logging in to the account, and has not come to an end")]
+    Elsewhere,
     /// A bug in the proxy.
     #[error("the login failed inside the proxy")]
     Internal,
@@ -231,7 +234,7 @@ impl GrantError {
                 ]
                 .contains(status),
                 Trouble::TimedOut | Trouble::Interrupted | Trouble::Internal => true,
-                Trouble::Unreachable | Trouble::Nonsense(_) | Trouble::HeldBack => false,
+                Trouble::Unreachable | Trouble::Nonsense(_) | Trouble::HeldBack | Trouble::Elsewhere => false,
             },
         }
     }

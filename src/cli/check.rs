@@ -3,7 +3,9 @@
 //! 1. Settings are read whole, with the files of TLS: what would stop a start stops here.
 //! 2. A login is sent only when asked for, after saying so: exactly one, and one `{ me { id } }`, through the
 //!    same parts as the proxy's own, with nothing sent again.
-//! 3. The store in memory keeps no refusal beyond its process, so there is none that could hold this login back.
+//! 3. Where processes share their logins, it is a login like theirs: a refusal that cools down, or too many that
+//!    failed lately, hold it back unless it is forced; it takes the account's lease; what comes of it is stored, so
+//!    that running processes use its token, or heed its refusal.
 
 use std::collections::BTreeMap;
 use std::error::Error as _;
@@ -13,15 +15,19 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
+use prometheus_client::metrics::counter::Counter;
 
 use crate::app::{self, StartError};
+use crate::clock::Clock;
 use crate::error::ProxyError;
 use crate::name::{InvalidName, Name};
 use crate::proxy::Route;
 use crate::settings::{Instance, Loaded, Settings, Source};
-use crate::token::GrantError;
-use crate::token::grant::{Grants, Login};
-use crate::token::{AccessToken, Trouble, UnusableToken};
+use crate::token::answer::Answer;
+use crate::token::grant::{Granter, Grants, Login};
+use crate::token::ledger::MOST_IN_WINDOW;
+use crate::token::store::{self, Change, Entry, Lease, Reading, Shelf};
+use crate::token::{AccessToken, GrantError, Trouble, UnusableToken};
 use crate::upstream::{Upstream, UpstreamError};
 
 type Body = Full<Bytes>;
@@ -30,6 +36,17 @@ type Body = Full<Bytes>;
 const QUESTION: &str = r#"{"query":"{ me { id } }"}"#;
 /// The longest answer that is read.
 const LONGEST_ANSWER: usize = 256 * 1024;
+/// What the token of a login may take longer than the login itself.
+const LEASE_SLACK: Duration = Duration::from_secs(2);
+
+/// Whether a login is sent though what processes share says that it should not be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Caution {
+    /// It is not.
+    Heed,
+    /// It is.
+    Force,
+}
 
 /// Whose credentials are tried: `INSTANCE` or `INSTANCE/USER`.
 #[derive(Clone, Debug)]
@@ -119,10 +136,15 @@ impl<'a> Attempt<'a> {
     }
 
     /// Rule 2; gives the sentence that says what came of it.
-    pub(super) async fn run(&self, settings: &Settings) -> Result<String, Failed> {
+    pub(super) async fn run(&self, settings: &Settings, caution: Caution) -> Result<String, Failed> {
         let (granter, upstream) = app::legs(settings, &[]).map_err(unusable)?;
-        let timeout = self.instance.policy.timeout;
-        let answer = granter.request(self.login, timeout).await;
+        let answer = match store::open(&settings.cache, Counter::default(), Clock::system()) {
+            Some(store) => {
+                let store = store.shelf(self.login);
+                self.log_in_for_all(&granter, store.as_ref(), caution).await?
+            }
+            None => self.log_in(&granter).await,
+        };
         let answer = answer.map_err(|error| self.login_failed(error))?;
         let token = AccessToken::new(&answer.token, 0).map_err(|UnusableToken| {
             self.login_failed(Trouble::Nonsense("its token cannot stand in a header").into())
@@ -138,6 +160,83 @@ impl<'a> Attempt<'a> {
         Ok(format!(
             "The login was accepted and Fluent answered the query; the token lives for {life} s, {origin}.\n"
         ))
+    }
+
+    async fn log_in(&self, granter: &Granter) -> Result<Answer, GrantError> {
+        granter.request(self.login, self.instance.policy.timeout).await
+    }
+
+    /// Rule 3.
+    async fn log_in_for_all(
+        &self,
+        granter: &Granter,
+        store: &dyn Shelf,
+        caution: Caution,
+    ) -> Result<Result<Answer, GrantError>, Failed> {
+        let policy = &self.instance.policy;
+        let Ok(reading) = store.read().await else {
+            return Ok(self.log_in(granter).await);
+        };
+        if caution == Caution::Heed {
+            self.heed(&reading)?;
+        }
+        let lease = match store.lease(policy.timeout + LEASE_SLACK).await {
+            Ok(None) if caution == Caution::Heed => {
+                return Err(Failed::Unavailable(
+                    "Nothing was sent: another process is logging in to this account now.".to_owned(),
+                ));
+            }
+            // What is settled without one counts all the same.
+            Ok(None) | Err(_) => Lease::none(),
+            Ok(Some(lease)) => lease,
+        };
+        let answer = self.log_in(granter).await;
+        let change = match &answer {
+            Ok(answer) => {
+                let life = answer.expires_in.unwrap_or(policy.default_lifetime);
+                let expires_at = reading.now.plus(life);
+                Change {
+                    entry: Some(Entry {
+                        token: answer.token.clone(),
+                        refresh_token: answer.refresh_token.clone(),
+                        issued_at: reading.now,
+                        expires_at,
+                        gone_at: expires_at.plus(LEASE_SLACK),
+                    }),
+                    ..Change::default()
+                }
+            }
+            Err(error) => Change {
+                entry: None,
+                refusal: match error {
+                    GrantError::Refused(refusal) => Some((*refusal, policy.cool_down)),
+                    GrantError::Unavailable { .. } => None,
+                },
+                counted: error.counts(),
+            },
+        };
+        // A store that is away now is one that nobody heeds.
+        let _ = store.settle(lease, change).await;
+        Ok(answer)
+    }
+
+    fn heed(&self, reading: &Reading) -> Result<(), Failed> {
+        let held = match reading.refusal {
+            Some((refusal, until)) => {
+                let seconds = until.0.saturating_sub(reading.now.0).div_ceil(1000);
+                format!(
+                    "these credentials were refused already ({refusal}) and cool down for {seconds} s more"
+                )
+            }
+            None if reading.entry.is_none() && reading.counted.len() >= MOST_IN_WINDOW => {
+                "too many logins of this account failed within the last 15 minutes".to_owned()
+            }
+            None => return Ok(()),
+        };
+        Err(Failed::Refused(format!(
+            "Nothing was sent: {held}. Mend {} first, or add --force, which may lock the account.",
+            self.table()
+        )))
     }
 
     fn login_failed(&self, error: GrantError) -> Failed {

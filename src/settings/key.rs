@@ -57,7 +57,7 @@ impl Key {
         }
     }
 
-    /// The key as the table of what is unsupported and the comments of `default.toml` know it: instances have
+    /// The key as the comments of `default.toml` know it: instances have
     /// the keys of `fluent`, and any user is `*`.
     pub(super) fn general(&self) -> String {
         let own = match self.0.as_slice() {

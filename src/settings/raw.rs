@@ -4,7 +4,6 @@
 //!    secret are derived from here; defaults and descriptions stand in `config/default.toml`, and only there.
 //! 2. A [`Field`] holds no value but the place of one among the entries: so values, secrets above all, never pass
 //!    through the libraries that layer and deserialize.
-//! 3. What no part of the program uses yet stands here too, and is refused by [`super::unsupported`].
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -17,7 +16,7 @@ use serde::{Deserialize, Deserializer};
 use super::kind::collector::CollectorUrl;
 use super::kind::domain::{
     Account, AdminAddress, FieldPath, GrantType, HostName, Level, ListenAddress, OriginText, PathPattern,
-    RootUrl, TokenPath, WayOut,
+    Prefix, RootUrl, StoreKind, TokenPath, WayOut,
 };
 use super::kind::graphql::MutationRule;
 use super::kind::secret::{NeededHeader, Parameter, SecretText};
@@ -102,7 +101,7 @@ pub(super) struct Settings {
     pub(super) instances: BTreeMap<String, Instance>,
     pub(super) listen: Listen,
     pub(super) upstream: Upstream,
-    cache: Cache,
+    pub(super) cache: Cache,
     pub(super) graphql: Graphql,
     pub(super) admin: Admin,
     pub(super) log: Log,
@@ -198,13 +197,13 @@ pub(super) struct Upstream {
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-struct Cache {
-    store: Field<Text>,
-    path: Field<File>,
-    redis_url: Field<SecretText>,
-    redis_url_file: Field<File>,
-    prefix: Field<Text>,
-    key_file: Field<File>,
+pub(super) struct Cache {
+    pub(super) store: Field<Word<StoreKind>>,
+    pub(super) path: Field<File>,
+    pub(super) redis_url: Field<SecretText>,
+    pub(super) redis_url_file: Field<File>,
+    pub(super) prefix: Field<Prefix>,
+    pub(super) key_file: Field<File>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]

@@ -4,6 +4,7 @@
 //! 2. `None` means that a problem has been recorded, or that an optional setting is not set.
 //! 3. What is missing is no problem of its own while a source could not be read: it may stand there.
 
+mod cache;
 mod graphql;
 mod instance;
 mod listen;
@@ -15,13 +16,13 @@ use std::path::PathBuf;
 
 use super::given::Given;
 use super::key::{Catalogue, Key};
-use super::kind::secret::of_file;
+use super::kind::secret::SecretFiles;
 use super::kind::{File, Kind};
 use super::layers::{Entry, Gathered, Merged};
 use super::problem::{Problem, Source, Wrong};
 use super::raw::{self, Field};
 use super::show::{Provenance, Value};
-use super::{Loaded, Settings, Shutdown, unsupported};
+use super::{Loaded, Settings, Shutdown};
 use crate::name::Name;
 use crate::secret::Secret;
 use crate::server::Address;
@@ -37,6 +38,7 @@ pub(super) struct Settler {
     refused: BTreeSet<usize>,
     shown: BTreeMap<usize, String>,
     secret_files: Vec<PathBuf>,
+    files: SecretFiles,
     problems: Vec<Problem>,
 }
 
@@ -53,7 +55,6 @@ pub(super) fn settle(
     catalogue: &Catalogue,
 ) -> Result<Loaded, Vec<Problem>> {
     let mut settler = Settler::of(gathered);
-    settler.refuse_unsupported(merged);
     let settings = settler.settings(&merged.raw);
     match settings {
         Some(settings) if settler.problems.is_empty() => Ok(Loaded {
@@ -86,6 +87,7 @@ impl Settler {
             refused: BTreeSet::new(),
             shown: BTreeMap::new(),
             secret_files: gathered.secret_files,
+            files: SecretFiles::default(),
             problems: gathered.problems,
         }
     }
@@ -117,6 +119,7 @@ impl Settler {
         }
         let upstream = self.upstream(&raw.upstream);
         let tape = self.tape(&raw.upstream);
+        let cache = self.cache(&raw.cache);
         let via = self.read(&raw.upstream.via);
         let inspects = self.inspects(&raw.graphql);
         let inspection = self.inspection(&raw.graphql);
@@ -131,6 +134,7 @@ impl Settler {
             upstream: upstream?,
             tape: tape?,
             via: via?,
+            cache: cache?,
             graphql: inspects?.then_some(inspection?),
             admin: admin?,
             log: log?,
@@ -186,7 +190,8 @@ impl Settler {
         }
         let path = self.read(file)?;
         self.secret_files.push(path.clone());
-        of_file(&path)
+        self.files
+            .read(&path)
             .map(Either::Secret)
             .map_err(|wrong| self.refuse(file, wrong))
             .ok()
@@ -222,27 +227,6 @@ impl Settler {
         let problem = Problem::new(key, self.named.get(table).cloned(), wrong);
         let told = self.problems.iter().any(|known| known.key == problem.key);
         if !self.incomplete && !told {
-            self.problems.push(problem);
-        }
-    }
-
-    /// Records what is not supported yet, and keeps it from being read.
-    fn refuse_unsupported(&mut self, merged: &Merged) {
-        let default = |key: &Key| {
-            let built_in = |entry: &&Entry| entry.source == Source::Default && entry.key == *key;
-            self.entries.iter().find(built_in).map(|entry| &entry.given)
-        };
-        let refuse = |(key, place): (&Key, &usize)| {
-            let entry = self
-                .entries
-                .get(*place)
-                .filter(|entry| entry.source != Source::Default)?;
-            let wrong = unsupported::refuse(key, &entry.given, default(key))?;
-            Some((*place, Problem::new(key, Some(entry.source.clone()), wrong)))
-        };
-        let refused: Vec<_> = merged.places.iter().filter_map(refuse).collect();
-        for (place, problem) in refused {
-            self.refused.insert(place);
             self.problems.push(problem);
         }
     }

@@ -452,11 +452,6 @@ fn a_required_header_is_read_apart() {
 }
 
 #[test]
-fn the_default_of_what_is_not_built_may_be_written_out() {
-    Trial::needed().file("cache.store = \"memory\"").load();
-}
-
-#[test]
 fn a_rule_turns_inspection_on_and_its_default_does_not() {
     let inspected = |toml: &str| {
         let trial = Trial::needed().write("documents", r#"{"a":"{ me { id } }"}"#);

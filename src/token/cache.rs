@@ -30,16 +30,30 @@
 //! 11. The default instance's own user logs in at the start and is renewed without traffic, by one task
 //!     ([`TokenCache::keep_default`]). Others log in on first use and are renewed while used; idle ones cost
 //!     no timer.
+//! 12. With a **shared store** ([`super::store`]) processes look there first: a token that is better than the one
+//!     held is taken, a refusal is heeded, and what failed elsewhere counts here. Who has to ask takes the account's
+//!     lease and looks again; the others wait for what it brings, no longer than a lease lives. A new token, and its
+//!     refresh token with it, is stored before anybody uses it. A refresh token that the store knows is used under
+//!     the lease only. While a refusal or a pause holds, the store is looked at once a second, as another process
+//!     may have got a token. A store that cannot be asked is none: each process goes on alone. Processes that hold
+//!     the same token renew it at moments spread over a tenth of the margin.
+//! 13. **Credentials may change** ([`TokenCache::change`]): the token of the same account stays in use, the next login
+//!     is one with the new ones, and what held the old ones holds them no longer. Another account's token is
+//!     dropped.
 //!
 //! All but construction wants a tokio runtime at hand, as flights are spawned.
 
+mod book;
+mod flight;
+mod held;
 mod slot;
 mod status;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use moka::future::Cache;
@@ -52,7 +66,9 @@ use crate::token::AccessToken;
 use crate::token::digest::Digest;
 use crate::token::grant::{Grants, Login, Policy};
 use crate::token::ledger::Ledger;
+use crate::token::store::Store;
 
+use slot::Slot;
 pub use slot::Source;
 pub use status::{LoginState, Logins, Status, TokenState};
 
@@ -67,16 +83,44 @@ pub struct TokenCache {
     instances: BTreeMap<Name, BTreeMap<Name, Source>>,
     house: Arc<House>,
     stop: CancellationToken,
+    /// Held while logins change.
+    changing: Mutex<()>,
+}
+
+/// What a cache works with.
+pub struct Means {
+    /// Asks token endpoints.
+    pub grants: Arc<dyn Grants>,
+    /// Where processes share their logins, if they do.
+    pub store: Option<Arc<dyn Store>>,
+    /// The time.
+    pub clock: Clock,
+    /// Where this process stands among those that hold the same token, from 0 to 1: they renew it one after the
+    /// other.
+    pub spread: f64,
 }
 
 /// What all slots share.
 struct House {
     grants: Arc<dyn Grants>,
+    store: Option<Arc<dyn Store>>,
     clock: Clock,
-    /// Flights by the key of the token and the number of the flight.
-    flights: Cache<(Digest, u64), AccessToken>,
+    spread: f64,
+    /// Flights by the id of the slot and the number of the flight.
+    flights: Cache<(u64, u64), AccessToken>,
     /// Flights and keepers; each ends by itself or with the cache.
     tasks: TaskTracker,
+    next_slot: AtomicU64,
+    /// The ledger of each account that was ever logged in to: what failed there counts, whatever changed since.
+    ledgers: Mutex<HashMap<Digest, Arc<Mutex<Ledger>>>>,
+}
+
+impl House {
+    fn ledger(&self, login: &Login) -> Arc<Mutex<Ledger>> {
+        let mut ledgers = self.ledgers.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = || Arc::new(Mutex::new(Ledger::new(fastrand::Rng::new())));
+        Arc::clone(ledgers.entry(login.account()).or_insert_with(new))
+    }
 }
 
 impl TokenCache {
@@ -84,29 +128,28 @@ impl TokenCache {
     #[must_use]
     pub fn new(
         instances: impl IntoIterator<Item = (Name, BTreeMap<Name, Login>, Policy)>,
-        grants: Arc<dyn Grants>,
-        clock: Clock,
+        means: Means,
     ) -> Self {
         let house = Arc::new(House {
-            grants,
-            clock,
+            grants: means.grants,
+            store: means.store,
+            clock: means.clock,
+            spread: means.spread,
             flights: Cache::builder()
                 .max_capacity(FLIGHTS)
                 .time_to_live(FLIGHTS_LIVE)
                 .build(),
             tasks: TaskTracker::new(),
+            next_slot: AtomicU64::new(0),
+            ledgers: Mutex::default(),
         });
-        let mut ledgers: HashMap<Digest, Arc<Mutex<Ledger>>> = HashMap::new();
-        let mut slots: HashMap<Digest, Source> = HashMap::new();
+        let mut slots: HashMap<Digest, Arc<Slot>> = HashMap::new();
         let mut source = |instance: &Name, user: &Name, login: Login, policy: Policy| {
-            let slot = slots.entry(login.key()).or_insert_with(|| {
-                let ledger = ledgers
-                    .entry(login.account())
-                    .or_insert_with(|| Arc::new(Mutex::new(Ledger::new(fastrand::Rng::new()))));
-                let names = (instance.clone(), user.clone());
-                Source::new(names, login, policy, Arc::clone(ledger), Arc::clone(&house))
-            });
-            slot.clone()
+            let names = (instance.clone(), user.clone());
+            let slot = slots
+                .entry(login.key())
+                .or_insert_with(|| Arc::new(Slot::new(names, login, policy, &house)));
+            Source::new(Arc::clone(slot))
         };
         let instances = instances
             .into_iter()
@@ -125,7 +168,37 @@ impl TokenCache {
             instances,
             house,
             stop: CancellationToken::new(),
+            changing: Mutex::default(),
         }
+    }
+
+    /// Goes on with these logins, where they are not those in use: a refusal of the old ones holds the new ones no
+    /// longer, and the account's token stays in use until it dies. Names that are not told go on as they are.
+    /// Says how many names have another login now.
+    pub fn change(&self, logins: &BTreeMap<Name, BTreeMap<Name, Login>>) -> usize {
+        let _one_at_a_time = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slots: HashMap<Digest, Arc<Slot>> = HashMap::new();
+        let mut changed = 0;
+        for (instance, users) in &self.instances {
+            for (user, source) in users {
+                let before = source.slot();
+                let told = logins.get(instance).and_then(|users| users.get(user));
+                let login = told.unwrap_or(&before.login);
+                let names = (instance.clone(), user.clone());
+                let slot = slots.entry(login.key()).or_insert_with(|| {
+                    if login.key() == before.key && names == before.names {
+                        Arc::clone(&before)
+                    } else {
+                        Arc::new(Slot::after(&before, names, login.clone(), before.policy))
+                    }
+                });
+                changed += usize::from(slot.key != before.key);
+                if !Arc::ptr_eq(slot, &before) {
+                    source.change(Arc::clone(slot));
+                }
+            }
+        }
+        changed
     }
 
     /// The token source of an instance's user, if the settings name both.
@@ -153,9 +226,12 @@ impl TokenCache {
 
     /// Lets every refused login be tried once more, see [`Source::retry`]; says how many a refusal held. Names
     /// that share a login count once.
-    pub fn retry(&self) -> usize {
-        let sources = self.instances.values().flat_map(BTreeMap::values);
-        sources.filter(|source| source.retry()).count()
+    pub async fn retry(&self) -> usize {
+        let mut cleared = 0;
+        for source in self.instances.values().flat_map(BTreeMap::values) {
+            cleared += usize::from(source.retry().await);
+        }
+        cleared
     }
 
     /// How each user of each instance stands, in the order of their names.

@@ -178,7 +178,7 @@ impl Granter {
                 Trouble::TimedOut => span.failed("timeout"),
                 Trouble::Interrupted => span.failed("interrupted"),
                 Trouble::Nonsense(_) => span.failed("not_understood"),
-                Trouble::HeldBack | Trouble::Internal => span.failed("not_sent"),
+                Trouble::HeldBack | Trouble::Elsewhere | Trouble::Internal => span.failed("not_sent"),
             },
         }
         answer
@@ -252,6 +252,21 @@ impl Grant {
 }
 
 impl Login {
+    /// This login with the credentials of `other`: user, password, client id and client secret. Another grant than
+    /// this one's is left aside.
+    #[must_use]
+    pub fn with_credentials_of(&self, other: &Self) -> Self {
+        if self.grant.name() != other.grant.name() {
+            return self.clone();
+        }
+        Self {
+            grant: other.grant.clone(),
+            client_id: other.client_id.clone(),
+            client_secret: other.client_secret.clone(),
+            ..self.clone()
+        }
+    }
+
     #[expect(clippy::disallowed_methods, reason = "the secrets are what a login sends")]
     fn form(&self) -> String {
         let mut form = form_urlencoded::Serializer::new(String::new());

@@ -13,8 +13,11 @@
 //!    way take their place beforehand. A slack covers the time that Fluent may take to see a login which was
 //!    given up here.
 //! 4. Refused credentials are accepted ones no longer, and whatever failed before counts then too.
+//! 5. What a shared store tells of other processes ([`Ledger::learn_counted`] and its neighbours) weighs as much as
+//!    what happened here. A refusal that was learned stands until it is over, though the store may lose it; only a
+//!    token that was issued later shows that the credentials are good again.
 //!
-//! What weakens it: processes do not know of each other, and a ledger does not outlive its process.
+//! What weakens it: without a store processes do not know of each other, and a ledger does not outlive its process.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -26,7 +29,7 @@ use crate::token::{GrantError, Refusal, TokenError, Trouble};
 /// Fluent's own window, and the slack.
 const WINDOW: Duration = Duration::from_secs(15 * 60 + 15);
 /// One fewer than lock an account.
-const MOST_IN_WINDOW: usize = 4;
+pub const MOST_IN_WINDOW: usize = 4;
 /// The pause after the first trouble, before jitter.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The shortest pause that jitter may leave: what failed a moment ago would fail again.
@@ -41,13 +44,31 @@ const UNTIL_A_LOGIN_ENDS: Duration = Duration::from_secs(1);
 /// The logins of one account.
 #[derive(Debug)]
 pub struct Ledger {
-    /// When the latest counted logins ended, oldest first; [`MOST_IN_WINDOW`] of them suffice.
-    counted: VecDeque<Moment>,
+    /// When the latest counted logins of this process ended, oldest first; [`MOST_IN_WINDOW`] of them suffice.
+    counted: VecDeque<Counted>,
+    /// Those that a shared store knows of, this process's own among them.
+    shared: Vec<Moment>,
     /// Logins that were permitted and have not ended.
     under_way: usize,
     /// What is known of credentials: as many as the settings name.
     standings: HashMap<Digest, Standing>,
     jitter: fastrand::Rng,
+}
+
+/// A counted login of this process.
+#[derive(Clone, Copy, Debug)]
+struct Counted {
+    end: Moment,
+    known: Known,
+}
+
+/// Who knows how a login ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// This process alone.
+    Here,
+    /// A shared store too.
+    Shared,
 }
 
 /// What is known of some credentials.
@@ -57,8 +78,16 @@ struct Standing {
     accepted: bool,
     /// Troubles in a row.
     troubles: u32,
-    /// Why no login may be sent, and until when.
-    hold: Option<(Cause, Moment)>,
+    /// Why no login may be sent.
+    hold: Option<Hold>,
+}
+
+/// Why no login may be sent, since when and until when.
+#[derive(Clone, Copy, Debug)]
+struct Hold {
+    cause: Cause,
+    since: Moment,
+    until: Moment,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -80,6 +109,7 @@ impl Ledger {
     pub fn new(jitter: fastrand::Rng) -> Self {
         Self {
             counted: VecDeque::with_capacity(MOST_IN_WINDOW),
+            shared: Vec::new(),
             under_way: 0,
             standings: HashMap::new(),
             jitter,
@@ -92,7 +122,7 @@ impl Ledger {
     /// The stored failure, with the time left until it may.
     pub fn check(&self, now: Moment, credentials: &Digest) -> Result<(), TokenError> {
         let standing = self.standings.get(credentials);
-        let hold = standing.and_then(|s| s.hold).filter(|(_, until)| *until > now);
+        let hold = standing.and_then(|s| s.hold).filter(|hold| hold.until > now);
         let window = match standing {
             Some(Standing { accepted: true, .. }) => None,
             Some(Standing { accepted: false, .. }) | None => self.window_opens(now),
@@ -100,7 +130,9 @@ impl Ledger {
         let (cause, until) = match (hold, window) {
             (None, None) => return Ok(()),
             (None, Some(opens)) => (Cause::Trouble(Trouble::HeldBack), opens),
-            (Some((cause, until)), opens) => (cause, opens.map_or(until, |opens| opens.max(until))),
+            (Some(Hold { cause, until, .. }), opens) => {
+                (cause, opens.map_or(until, |opens| opens.max(until)))
+            }
         };
         Err(cause.error(until.since(now)))
     }
@@ -118,11 +150,7 @@ impl Ledger {
     /// Records that a token came.
     pub fn accept(&mut self, Permit { credentials }: Permit) {
         self.under_way = self.under_way.saturating_sub(1);
-        let accepted = Standing {
-            accepted: true,
-            ..Standing::default()
-        };
-        self.standings.insert(credentials, accepted);
+        self.standings.insert(credentials, Standing::accepted());
     }
 
     /// Records that none came, and returns the failure to keep meanwhile. `cool_down` follows a refusal.
@@ -132,22 +160,17 @@ impl Ledger {
         now: Moment,
         error: &GrantError,
         cool_down: Duration,
+        known: Known,
     ) -> TokenError {
         self.under_way = self.under_way.saturating_sub(1);
         if error.counts() {
-            if self.counted.len() == MOST_IN_WINDOW {
-                self.counted.pop_front();
-            }
-            self.counted.push_back(now);
+            self.count(Counted { end: now, known });
         }
         let standing = self.standings.entry(credentials).or_default();
         let cause = match *error {
             GrantError::Refused(refusal) => {
                 let cause = Cause::Refusal(refusal);
-                *standing = Standing {
-                    hold: Some((cause, now + cool_down)),
-                    ..Standing::default()
-                };
+                *standing = Standing::held(cause, now, now + cool_down);
                 cause
             }
             GrantError::Unavailable { trouble, retry_after } => {
@@ -157,7 +180,11 @@ impl Ledger {
                 standing.troubles = standing.troubles.saturating_add(1);
                 // Another login with these credentials may have been refused meanwhile.
                 if !standing.is_refused(now) {
-                    standing.hold = Some((cause, now + pause));
+                    standing.hold = Some(Hold {
+                        cause,
+                        since: now,
+                        until: now + pause,
+                    });
                 }
                 cause
             }
@@ -180,23 +207,89 @@ impl Ledger {
         }
     }
 
-    /// When credentials that were never accepted may be tried, unless that is now.
+    /// Takes in when the counted logins ended that a shared store knows of.
+    pub fn learn_counted(&mut self, shared: Vec<Moment>) {
+        self.shared = shared;
+    }
+
+    /// Takes in that a login of another process was refused. Says whether that is news.
+    pub fn learn_refusal(
+        &mut self,
+        now: Moment,
+        credentials: Digest,
+        refusal: Refusal,
+        until: Moment,
+    ) -> bool {
+        let standing = self.standings.entry(credentials).or_default();
+        let news = !standing.is_refused(now);
+        if news {
+            *standing = Standing::held(Cause::Refusal(refusal), now, until);
+        }
+        news
+    }
+
+    /// Takes in that a login of another process was accepted at `issued_at`.
+    pub fn learn_token(&mut self, credentials: Digest, issued_at: Moment) {
+        let standing = self.standings.entry(credentials).or_default();
+        if standing.hold.is_none_or(|hold| hold.since < issued_at) {
+            *standing = Standing::accepted();
+        }
+    }
+
+    fn count(&mut self, counted: Counted) {
+        if self.counted.len() == MOST_IN_WINDOW {
+            self.counted.pop_front();
+        }
+        self.counted.push_back(counted);
+        // Until the store is read again.
+        if counted.known == Known::Shared {
+            self.shared.push(counted.end);
+        }
+    }
+
+    /// When credentials that were never accepted may be tried, unless that is now. The store may have lost what
+    /// happened here, and does not know what ended while it was away.
     fn window_opens(&self, now: Moment) -> Option<Moment> {
-        let in_window = self
-            .counted
+        let own = self.counted.iter().map(|counted| counted.end);
+        let untold = self.counted.iter().filter(|counted| counted.known == Known::Here);
+        let all = self
+            .shared
             .iter()
-            .map(|end| *end + WINDOW)
-            .filter(|leaves| *leaves > now);
-        let taken = in_window.clone().count() + self.under_way;
-        let surplus = taken.checked_sub(MOST_IN_WINDOW)?;
-        let mut leaving = in_window;
-        Some(leaving.nth(surplus).unwrap_or(now + UNTIL_A_LOGIN_ENDS))
+            .copied()
+            .chain(untold.map(|counted| counted.end));
+        let own = self.opens(now, own);
+        own.max(self.opens(now, all))
+    }
+
+    /// When the window opens, if the logins that counted ended at `ends`.
+    fn opens(&self, now: Moment, ends: impl Iterator<Item = Moment>) -> Option<Moment> {
+        let mut leaving: Vec<_> = ends
+            .map(|end| end + WINDOW)
+            .filter(|leaves| *leaves > now)
+            .collect();
+        let surplus = (leaving.len() + self.under_way).checked_sub(MOST_IN_WINDOW)?;
+        leaving.sort_unstable();
+        Some(leaving.get(surplus).copied().unwrap_or(now + UNTIL_A_LOGIN_ENDS))
     }
 }
 
 impl Standing {
+    fn accepted() -> Self {
+        Self {
+            accepted: true,
+            ..Self::default()
+        }
+    }
+
+    fn held(cause: Cause, since: Moment, until: Moment) -> Self {
+        Self {
+            hold: Some(Hold { cause, since, until }),
+            ..Self::default()
+        }
+    }
+
     fn is_refused(&self, now: Moment) -> bool {
-        matches!(self.hold, Some((Cause::Refusal(_), until)) if until > now)
+        matches!(self.hold, Some(Hold { cause: Cause::Refusal(_), until, .. }) if until > now)
     }
 
     /// The longest pause after the next trouble. Attempts that count are spread much sooner: four of them
@@ -258,7 +351,7 @@ mod tests {
     /// One login at `now` that fails.
     fn fail(ledger: &mut Ledger, now: Moment, credentials: Digest, error: GrantError) -> TokenError {
         let permit = ledger.permit(now, credentials).unwrap();
-        ledger.fail(permit, now, &error, COOL_DOWN)
+        ledger.fail(permit, now, &error, COOL_DOWN, Known::Here)
     }
 
     #[test]
@@ -341,8 +434,8 @@ mod tests {
         let mut longest = Duration::ZERO;
         for _ in 0..200 {
             fail(&mut ledger, now, credentials, trouble(Trouble::TimedOut));
-            let (_, until) = ledger.standings[&credentials].hold.unwrap();
-            longest = longest.max(until.since(now));
+            let hold = ledger.standings[&credentials].hold.unwrap();
+            longest = longest.max(hold.until.since(now));
             now = now + WINDOW;
         }
         assert!((280..=300).contains(&longest.as_secs()), "{longest:?}");
@@ -381,8 +474,8 @@ mod tests {
         let (mut ledger, now) = ledger();
         let credentials = credentials("pw");
         let [one, other] = [(); 2].map(|()| ledger.permit(now, credentials).unwrap());
-        ledger.fail(one, now, &REFUSED, COOL_DOWN);
-        let kept = ledger.fail(other, now, &trouble(Trouble::Unreachable), COOL_DOWN);
+        ledger.fail(one, now, &REFUSED, COOL_DOWN, Known::Here);
+        let kept = ledger.fail(other, now, &trouble(Trouble::Unreachable), COOL_DOWN, Known::Here);
         assert!(matches!(kept, TokenError::Refused { retry_after, .. } if retry_after == COOL_DOWN));
     }
 
@@ -467,7 +560,7 @@ mod tests {
                             6 => trouble(Trouble::Unreachable),
                             _ => trouble(Trouble::Nonsense("no token")),
                         };
-                        let kept = ledger.fail(permit, now, &error, Duration::from_secs(1));
+                        let kept = ledger.fail(permit, now, &error, Duration::from_secs(1), Known::Here);
                         prop_assert!(kept.retry_after() <= WINDOW);
                         if error.counts() {
                             ends.push(now);

@@ -17,15 +17,52 @@ pub mod seal;
 mod tests;
 pub mod watched;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use prometheus_client::metrics::counter::Counter;
 
+use crate::clock::Clock;
 use crate::secret::Secret;
 use crate::token::grant::Login;
 use crate::token::{BoxFuture, Refusal};
+
+/// Which store there is, and how its values are named and sealed.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where it is.
+    pub place: Place,
+    /// What the names of its values begin with.
+    pub prefix: String,
+    /// The keys that seal; without them, the credentials do.
+    pub keys: Option<seal::KeyRing>,
+}
+
+/// Where a store is.
+#[derive(Clone, Debug)]
+pub enum Place {
+    /// Nowhere: each process is alone.
+    Memory,
+    /// In a folder of this machine.
+    File(PathBuf),
+    /// On a server of Redis or Valkey.
+    Redis(Box<redis::Server>),
+}
+
+/// Opens a store, where there is one; it is not touched before it is needed, and its errors are counted in `errors`.
+#[must_use]
+pub fn open(config: &Config, errors: Counter, clock: Clock) -> Option<Arc<dyn Store>> {
+    let (prefix, keys) = (config.prefix.clone(), config.keys.clone());
+    let store: Arc<dyn Store> = match &config.place {
+        Place::Memory => return None,
+        Place::File(folder) => Arc::new(file::FileStore::new(folder.clone(), prefix, keys)),
+        Place::Redis(server) => Arc::new(redis::RedisStore::new((**server).clone(), prefix, keys)),
+    };
+    Some(Arc::new(watched::Watched::new(store, errors, clock)))
+}
 
 /// A store of many logins.
 pub trait Store: Send + Sync {
@@ -76,14 +113,24 @@ pub struct Entry {
     pub refresh_token: Option<Secret>,
     /// When it was asked for.
     pub issued_at: StoreTime,
-    /// When the access token dies.
+    /// When the access token may be dead.
     pub expires_at: StoreTime,
+    /// When it surely is. No later than `expires_at` where the token has come again when it was asked for: then
+    /// asking before it dies would give it once more.
+    pub gone_at: StoreTime,
 }
 
 /// The right to log in to an account, for as long as it was taken for; told apart by a random text.
 #[derive(Debug)]
 #[must_use = "a lease holds everybody else back until it is settled"]
 pub struct Lease(pub String);
+
+impl Lease {
+    /// One that nobody gave: what is settled under it writes no token, but counts.
+    pub fn none() -> Self {
+        Self(format!("{:032x}", fastrand::u128(..)))
+    }
+}
 
 /// What a login changed.
 #[derive(Debug, Default)]

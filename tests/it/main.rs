@@ -15,6 +15,7 @@ mod commands;
 mod cors;
 mod credentials;
 mod egress;
+mod fleet;
 mod graphql;
 mod guard;
 mod headers;

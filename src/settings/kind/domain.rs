@@ -483,6 +483,47 @@ pub(in crate::settings) fn http_proxy(given: &Given) -> Result<HttpProxy, Wrong>
     HttpProxy::new(url, credentials).ok_or_else(|| Wrong::is("is no URL that a proxy can have").instead(FORM))
 }
 
+/// Who shares logins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::settings) enum StoreKind {
+    Memory,
+    File,
+    Redis,
+}
+
+impl Words for StoreKind {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("memory", Self::Memory),
+        ("file", Self::File),
+        ("redis", Self::Redis),
+    ];
+}
+
+/// What names in a store begin with. Braces would change which part of a name a Redis Cluster goes by.
+pub(in crate::settings) enum Prefix {}
+
+impl Kind for Prefix {
+    type Settled = String;
+
+    fn read(given: &Given) -> Result<String, Wrong> {
+        let text = filled(given)?;
+        let legal = |b: u8| b.is_ascii_alphanumeric() || b"._:-".contains(&b);
+        if text.len() > 128 || !text.bytes().all(legal) {
+            return Err(Wrong::is(format!("is {text:?}, which cannot begin a name"))
+                .instead("write at most 128 letters, digits, '.', '_', ':' and '-'"));
+        }
+        Ok(text.to_owned())
+    }
+
+    fn show(settled: &String) -> String {
+        settled.clone()
+    }
+
+    fn schema() -> Value {
+        json!({ "type": "string", "pattern": "^[A-Za-z0-9._:-]{1,128}$" })
+    }
+}
+
 /// How a login is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::settings) enum GrantType {

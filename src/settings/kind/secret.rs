@@ -4,8 +4,9 @@
 //! 2. No sentence here holds any part of a value.
 //! 3. A secret's file loses exactly one final line end, LF or CRLF; all else in it is the secret.
 
+use std::collections::BTreeMap;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use http::{HeaderName, HeaderValue};
 use serde_json::{Value, json};
@@ -132,8 +133,33 @@ impl Kind for NeededHeader {
     }
 }
 
-/// Reads a secret's file.
-pub(in crate::settings) fn of_file(path: &Path) -> Result<Secret, Wrong> {
+/// Reads the files of secrets, all of one folder in one version: where a folder has the link `..data` that
+/// Kubernetes swaps, it is followed once, and files that it leads to are read there.
+#[derive(Debug, Default)]
+pub(in crate::settings) struct SecretFiles {
+    /// Where `..data` of each folder led to.
+    versions: BTreeMap<PathBuf, Option<PathBuf>>,
+}
+
+impl SecretFiles {
+    pub(in crate::settings) fn read(&mut self, path: &Path) -> Result<Secret, Wrong> {
+        let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+            return of_file(path, path);
+        };
+        let version = self.versions.entry(folder.to_owned()).or_insert_with(|| {
+            let target = std::fs::read_link(folder.join("..data")).ok()?;
+            Some(folder.join(target))
+        });
+        let through = std::fs::read_link(path).is_ok_and(|link| link.starts_with("..data"));
+        match version {
+            Some(version) if through => of_file(path, &version.join(name)),
+            Some(_) | None => of_file(path, path),
+        }
+    }
+}
+
+/// Reads the secret's file `path`, which is at `place`.
+fn of_file(path: &Path, place: &Path) -> Result<Secret, Wrong> {
     let unreadable = |error: std::io::Error| {
         Wrong::is(format!(
             "names a file that cannot be read: {}: {error}",
@@ -143,7 +169,7 @@ pub(in crate::settings) fn of_file(path: &Path) -> Result<Secret, Wrong> {
     let refused = |what: &str| Wrong::is(format!("names a file that {what}: {}", path.display()));
     // Room for the longest from the start: a buffer that grows leaves copies behind.
     let mut text = Zeroizing::new(Vec::with_capacity(MAX_FILE + 1));
-    let file = std::fs::File::open(path).map_err(unreadable)?;
+    let file = std::fs::File::open(place).map_err(unreadable)?;
     file.take(MAX_FILE as u64 + 1)
         .read_to_end(&mut text)
         .map_err(unreadable)?;

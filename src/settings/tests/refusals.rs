@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::Trial;
 use crate::settings::key::{Catalogue, Key};
-use crate::settings::{schema, unsupported};
+use crate::settings::schema;
 
 /// What refuses a value, for the tests below: where it is given, and what is said.
 macro_rules! refused {
@@ -118,10 +118,7 @@ fn every_key_has_a_value_that_is_refused_here() {
     let subject = |sentence: &&str| sentence.split(": ").nth(1)?.split(' ').next().map(Key::dotted);
     let told = SENTENCES.iter().filter_map(subject).map(|key| key.general());
     let alike = ALIKE.iter().flat_map(|(_, _, keys)| keys.iter().copied());
-    // What is not built is refused as a whole, by one sentence that its first row has.
-    let told: BTreeSet<_> = told
-        .chain(alike.chain(unsupported::keys()).map(str::to_owned))
-        .collect();
+    let told: BTreeSet<_> = told.chain(alike.map(str::to_owned)).collect();
     let catalogue = Catalogue::of(&schema::shape());
     let keys = catalogue.leaves().iter().map(Key::general);
     let lacking: BTreeSet<_> = keys.filter(|key| !told.contains(key)).collect();
@@ -504,12 +501,32 @@ url = 'http://127.0.0.2'") =>
     a_password_of_client_credentials: file(r#"instances.eu = { url = "https://x.example", client_id = "i", client_secret = "s", grant_type = "client_credentials", password = "p" }"#) =>
         r#"proxy.toml:1:129: instances.eu.password has no use with the grant "client_credentials"
     leave it out, or write grant_type = "password""#;
-    a_store_that_is_not_built: file(r#"cache.store = "redis""#) =>
-        r#"proxy.toml:1:15: cache.store has a value that is not supported by this version
-    leave it out: it is "memory" then"#;
-    a_redis_url: variable("FLUENT_PROXY__CACHE__REDIS_URL", "redis://:hunter2@x") =>
-        "FLUENT_PROXY__CACHE__REDIS_URL: cache.redis_url has a value that is not supported by this version
-    leave it out";
+    a_store_of_no_kind: file(r#"cache.store = "disk""#) =>
+        r#"proxy.toml:1:15: cache.store is "disk", which is not one of its words
+    write "memory" or "file" or "redis""#;
+    a_store_without_a_server: file(r#"cache.store = "redis""#) =>
+        "proxy.toml:1:15: cache.store needs a server
+    name it in cache.redis_url, or in the file that cache.redis_url_file names";
+    a_store_without_a_folder: file(r#"cache.store = "file""#) =>
+        "proxy.toml:1:15: cache.store needs a folder
+    name it in cache.path";
+    a_redis_url_that_nothing_reads: variable("FLUENT_PROXY__CACHE__REDIS_URL", "redis://:hunter2@x") =>
+        r#"FLUENT_PROXY__CACHE__REDIS_URL: cache.redis_url is read with cache.store = "redis" only
+    leave it out, or choose that store"#;
+    a_redis_url_that_is_none: file("cache = { store = \"redis\", redis_url = \"http://:hunter2@x\" }") =>
+        "proxy.toml:1:40: cache.redis_url holds no URL of a Redis server
+    write redis://, rediss:// for TLS, or redis+unix://, and where it is";
+    a_redis_url_of_a_file_that_is_none: file("cache = { store = \"redis\", redis_url_file = '{}/latin1' }") =>
+        "proxy.toml:1:45: cache.redis_url_file names a file that is not UTF-8: latin1";
+    a_folder_that_nothing_reads: file("cache.path = 'folder'") =>
+        r#"proxy.toml:1:14: cache.path is read with cache.store = "file" only
+    leave it out, or choose that store"#;
+    a_prefix_with_braces: file("cache = { store = 'file', path = 'folder', prefix = 'a{b}' }") =>
+        r#"proxy.toml:1:53: cache.prefix is "a{b}", which cannot begin a name
+    write at most 128 letters, digits, '.', '_', ':' and '-'"#;
+    a_file_of_keys_that_holds_none: file("cache = { store = 'file', path = 'folder', key_file = '{}/line-end' }") =>
+        "proxy.toml:1:55: cache.key_file names a file that is empty: line-end
+    write keys of 32 bytes in base64, one a line, such as `openssl rand -base64 32` makes";
     mutations_of_no_field: file("graphql.mutations = []") =>
         r#"proxy.toml:1:21: graphql.mutations names no field
     write "allow", "deny", or a list of fields, such as ["createOrder"]"#;

@@ -1,135 +1,98 @@
 //! One token and its renewal: the life of what a [`Source`] hands out.
 //!
-//! Readers load a pointer. Writers hold the slot's book, a lock that is never held across an await; they are
-//! few, as flights are numbered and each number flies once. A token's generation is the number of the flight
-//! that first brought it, or that put it back after a rejection.
+//! Readers load two pointers: the source's slot, which changes with its credentials, and the token that the slot
+//! holds. Writers hold the slot's book, a lock that is never held across an await; they are few, as flights are
+//! numbered and each number flies once. A token's generation is the number of the flight that first brought it,
+//! or that put it back after a rejection.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::Notify;
 
 use super::House;
-use super::status::{LoginState, Logins, Status, TokenState};
+use super::book::Book;
+use super::held::{Held, SECOND};
+use super::status::{Logins, Status, TokenState};
 use crate::clock::{Moment, whole_seconds};
 use crate::name::Name;
-use crate::secret::Secret;
-use crate::token::answer::{Answer, LONGEST_LIFE};
 use crate::token::digest::Digest;
-use crate::token::grant::{Login, Policy, REFRESH_GRANT, Refresh};
-use crate::token::ledger::{Ledger, Permit};
-use crate::token::{
-    AccessToken, BoxFuture, GrantError, Refusal, Rejection, Replacement, TokenError, TokenSource, Trouble,
-    UnusableToken,
-};
+use crate::token::grant::{Login, Policy, REFRESH_GRANT};
+use crate::token::ledger::Ledger;
+use crate::token::store::Shelf;
+use crate::token::{AccessToken, BoxFuture, Rejection, Replacement, TokenError, TokenSource, Trouble};
 
-/// The unit in which servers tell lifetimes, and the shortest life that is believed.
-const SECOND: Duration = Duration::from_secs(1);
-/// Logins that 401s may cause at once.
-const BUDGET: u32 = 3;
-/// How long it takes, at most, until they may cause one more.
+/// How long it takes, at most, until 401s may cause one more login.
 const REFILL: Duration = Duration::from_secs(10);
 
 /// Gives the token of one user of one instance; cloning is cheap.
 #[derive(Clone)]
-pub struct Source(Arc<Slot>);
+pub struct Source(Arc<ArcSwap<Slot>>);
 
-struct Slot {
+/// A login, its token, and all that becomes of both; changed credentials get another slot.
+pub(super) struct Slot {
+    /// Tells the flights of slots apart.
+    id: u64,
     /// Whom the log speaks of: the first instance and user with this login.
-    names: (Name, Name),
-    login: Login,
-    policy: Policy,
-    key: Digest,
-    credentials: Digest,
+    pub(super) names: (Name, Name),
+    pub(super) login: Login,
+    pub(super) policy: Policy,
+    pub(super) key: Digest,
+    pub(super) credentials: Digest,
     /// Of the account, which several slots may share.
     ledger: Arc<Mutex<Ledger>>,
-    house: Arc<House>,
+    /// Where processes share the login, if they do.
+    pub(super) shelf: Option<Arc<dyn Shelf>>,
+    pub(super) house: Arc<House>,
     /// The latest token; none before the first. Written with the book held.
-    held: ArcSwapOption<Held>,
+    pub(super) held: ArcSwapOption<Held>,
     book: Mutex<Book>,
     /// Whether a renewal ahead is under way.
     renewing: AtomicBool,
-    /// Wakes the keeper when a token was rejected, or a refusal cleared.
+    /// Wakes the keeper when a token was rejected, a refusal cleared, or the slot replaced.
     wake: Notify,
 }
 
-/// The latest token, and what became of it.
-#[derive(Clone)]
-struct Held {
-    token: AccessToken,
-    /// The number of the flight that brought it last.
-    flight: u64,
-    rejected: bool,
-    lifetime: Duration,
-    renew_at: Moment,
-    /// The earliest moment at which the server may have it dead, or the latest where the same token came
-    /// again.
-    expires_at: Moment,
-    /// When the server surely has it dead, if it told the truth.
-    gone_at: Moment,
-    obtained_by: &'static str,
-    obtained_at: SystemTime,
-}
-
-/// What only writers and the status look at.
-#[derive(Default)]
-struct Book {
-    budget: Budget,
-    login: LoginState,
-    /// Those by the login's own grant.
-    logins: Logins,
-    /// Those by a refresh token.
-    refreshes: Logins,
-    refresh_token: Option<Secret>,
-    last_error: Option<TokenError>,
-}
-
 impl Source {
-    pub(super) fn new(
-        names: (Name, Name),
-        login: Login,
-        policy: Policy,
-        ledger: Arc<Mutex<Ledger>>,
-        house: Arc<House>,
-    ) -> Self {
-        Self(Arc::new(Slot {
-            names,
-            key: login.key(),
-            credentials: login.credentials(),
-            login,
-            policy,
-            ledger,
-            house,
-            held: ArcSwapOption::empty(),
-            book: Mutex::default(),
-            renewing: AtomicBool::new(false),
-            wake: Notify::new(),
-        }))
+    pub(super) fn new(slot: Arc<Slot>) -> Self {
+        Self(Arc::new(ArcSwap::new(slot)))
+    }
+
+    pub(super) fn slot(&self) -> Arc<Slot> {
+        self.0.load_full()
+    }
+
+    /// Goes on with `slot`.
+    pub(super) fn change(&self, slot: Arc<Slot>) {
+        let before = self.0.swap(slot);
+        before.wake.notify_one();
     }
 
     /// Keeps a living token at hand without traffic, for ever.
     pub(super) async fn keep(self) {
-        let slot = &self.0;
         loop {
+            let slot = self.slot();
             // Read in this order, as in `obtain`.
             let flight = slot.flight();
             let due = slot.due();
             if due > slot.house.clock.now() {
                 slot.wait_until(due).await;
             } else if let Err(error) = slot.successor(flight).await {
-                slot.wait_until(slot.house.clock.now() + error.retry_after())
-                    .await;
+                slot.wait_until(slot.next_flight(&error)).await;
             }
         }
     }
 
     /// Lets refused credentials be tried once more, as an operator asks who has mended them at Fluent: at once
-    /// where a token is kept, else with the next request. The ledger's window holds as before. Says whether
-    /// a refusal held them.
-    pub fn retry(&self) -> bool {
-        let slot = &self.0;
+    /// where a token is kept, else with the next request. The ledger's window holds as before. A shared store
+    /// forgets the refusal too. Says whether a refusal held them.
+    pub async fn retry(&self) -> bool {
+        let slot = self.slot();
+        if let Some(shelf) = &slot.shelf {
+            slot.forget_refusal(shelf.as_ref()).await;
+        }
         let cleared = slot
             .ledger()
             .clear_refusal(slot.house.clock.now(), &slot.credentials);
@@ -144,23 +107,24 @@ impl Source {
     /// How the token stands.
     #[must_use]
     pub fn status(&self) -> Status {
-        self.0.status()
+        self.0.load().status()
     }
 
     pub(super) fn has_held_a_token(&self) -> bool {
-        self.0.held.load().is_some()
+        self.0.load().held.load().is_some()
     }
 
     /// Its grant and its logins, under the name that it has in the log only.
     /// Refreshes are told once there was one.
     pub(super) fn logins_of(&self, instance: &Name, user: &Name) -> Vec<(&'static str, Logins)> {
-        let (own_instance, own_user) = &self.0.names;
+        let slot = self.0.load();
+        let (own_instance, own_user) = &slot.names;
         if own_instance != instance || own_user != user {
             return Vec::new();
         }
-        let book = self.0.book();
+        let book = slot.book();
         let refreshes = (book.refreshes != Logins::default()).then_some((REFRESH_GRANT, book.refreshes));
-        std::iter::once((self.0.login.grant.name(), book.logins))
+        std::iter::once((slot.login.grant.name(), book.logins))
             .chain(refreshes)
             .collect()
     }
@@ -168,41 +132,81 @@ impl Source {
 
 impl TokenSource for Source {
     fn ready(&self) -> Option<AccessToken> {
-        let held = self.0.held.load();
-        let held = held.as_ref()?;
-        let now = self.0.house.clock.now();
-        if !held.is_usable(now) {
-            return None;
-        }
-        if now >= held.renew_at {
-            self.0.renew_ahead(held.flight, now);
-        }
-        Some(held.token.clone())
+        self.0.load().ready()
     }
 
     fn obtain(&self) -> BoxFuture<'_, Result<AccessToken, TokenError>> {
         Box::pin(async {
+            let slot = self.slot();
             // Read first: a flight that lands right after this is then the one that is found below.
-            let flight = self.0.flight();
-            match self.ready() {
+            let flight = slot.flight();
+            match slot.ready() {
                 Some(token) => Ok(token),
-                None => self.0.successor(flight).await,
+                None => slot.successor(flight).await,
             }
         })
     }
 
     fn reject(&self, token: &AccessToken) -> Rejection {
-        self.0.reject(token)
-    }
-}
-
-impl Held {
-    fn is_usable(&self, now: Moment) -> bool {
-        !self.rejected && now < self.expires_at
+        self.0.load().reject(token)
     }
 }
 
 impl Slot {
+    /// A slot for this login, without a token.
+    pub(super) fn new(names: (Name, Name), login: Login, policy: Policy, house: &Arc<House>) -> Self {
+        Self {
+            id: house.next_slot.fetch_add(1, Ordering::Relaxed),
+            names,
+            key: login.key(),
+            credentials: login.credentials(),
+            ledger: house.ledger(&login),
+            shelf: house.store.as_ref().map(|store| store.shelf(&login)),
+            login,
+            policy,
+            house: Arc::clone(house),
+            held: ArcSwapOption::empty(),
+            book: Mutex::default(),
+            renewing: AtomicBool::new(false),
+            wake: Notify::new(),
+        }
+    }
+
+    /// A slot that goes on where `before` was, with another login: the account's token stays in use, and who was
+    /// told of before goes on being counted.
+    pub(super) fn after(before: &Self, names: (Name, Name), login: Login, policy: Policy) -> Self {
+        let slot = Self::new(names, login, policy, &before.house);
+        let mut book = before.book();
+        let mut counts = Book::default();
+        if slot.names == before.names {
+            counts = std::mem::take(&mut *book);
+        }
+        if slot.login.account() == before.login.account() {
+            slot.held.store(before.held.load_full());
+        } else {
+            counts.refresh_token = None;
+        }
+        *slot.book() = Book {
+            look_at: None,
+            ..counts
+        };
+        drop(book);
+        slot
+    }
+
+    fn ready(self: &Arc<Self>) -> Option<AccessToken> {
+        let held = self.held.load();
+        let held = held.as_ref()?;
+        let now = self.house.clock.now();
+        if !held.is_usable(now) {
+            return None;
+        }
+        if now >= held.life.renew_at {
+            self.renew_ahead(held.flight, now);
+        }
+        Some(held.token.clone())
+    }
+
     /// The number of the flight that brought the latest token; zero before the first.
     fn flight(&self) -> u64 {
         self.held.load().as_ref().map_or(0, |held| held.flight)
@@ -211,7 +215,7 @@ impl Slot {
     /// When a new token is wanted.
     fn due(&self) -> Moment {
         match self.held.load().as_ref() {
-            Some(held) if !held.rejected => held.renew_at,
+            Some(held) if !held.rejected => held.life.renew_at,
             Some(_) | None => self.house.clock.now(),
         }
     }
@@ -230,7 +234,7 @@ impl Slot {
             return;
         }
         let done = Renewing(Arc::clone(self));
-        if self.ledger().check(now, &self.credentials).is_ok() {
+        if self.may_fly(now) {
             let flight = self.successor(flight);
             self.house.tasks.spawn(async move {
                 // Its outcome is in the log, and in the slot.
@@ -251,7 +255,7 @@ impl Slot {
         // moka polls a flight in the first of those who wait for it: that has to be a task.
         let task = self.house.tasks.spawn(async move {
             let flights = slot.house.flights.clone();
-            let key = (slot.key, number);
+            let key = (slot.id, number);
             let outcome = flights.try_get_with(key, slot.fly(number)).await;
             outcome.map_err(|shared| TokenError::clone(&shared))
         });
@@ -261,156 +265,6 @@ impl Slot {
                 retry_after: SECOND,
             }))
         }
-    }
-
-    /// One login, if the ledger permits it.
-    async fn fly(self: Arc<Self>, number: u64) -> Result<AccessToken, TokenError> {
-        if let Some(held) = self.held.load().as_ref().filter(|held| held.flight >= number) {
-            return Ok(held.token.clone());
-        }
-        let permit = self.ledger().permit(self.house.clock.now(), self.credentials)?;
-        let refresh_token = self.refresh_token_for_now();
-        let mut landed = self.ask(number, refresh_token).await;
-        if let Err((REFRESH_GRANT, GrantError::Refused(reason))) = landed {
-            self.refresh_was_refused(reason);
-            landed = self.ask(number, None).await;
-        }
-        match landed {
-            Ok(held) => {
-                self.accepted(permit, &held);
-                Ok(held.token.clone())
-            }
-            Err((grant, error)) => Err(self.failed(permit, grant, &error)),
-        }
-    }
-
-    /// Sends one request of flight `number`, and takes its token into use; an error tells by which grant.
-    async fn ask(
-        self: &Arc<Self>,
-        number: u64,
-        refresh_token: Option<Secret>,
-    ) -> Result<Arc<Held>, (&'static str, GrantError)> {
-        let asked_at = self.house.clock.now();
-        let grant = match refresh_token {
-            Some(_) => REFRESH_GRANT,
-            None => self.login.grant.name(),
-        };
-        let (slot, sent) = (Arc::clone(self), refresh_token.clone());
-        // A task of its own, so that a panic is an outcome like others.
-        let request = self.house.tasks.spawn(async move {
-            let (grants, timeout) = (&slot.house.grants, slot.policy.timeout);
-            match &sent {
-                Some(refresh_token) => grants.refresh(&slot.login, refresh_token, timeout).await,
-                None => grants.request(&slot.login, timeout).await,
-            }
-        });
-        let answer = request.await.unwrap_or(Err(Trouble::Internal.into()));
-        if let Err(error) = &answer
-            && error.was_unsent()
-            && refresh_token.is_some()
-        {
-            self.book().refresh_token = refresh_token;
-        }
-        answer
-            .and_then(|answer| self.land(number, asked_at, grant, answer))
-            .map_err(|error| (grant, error))
-    }
-
-    /// The refresh token, where this is the time to use it; it is used once.
-    fn refresh_token_for_now(&self) -> Option<Secret> {
-        let now = self.house.clock.now();
-        let wanted = match self.policy.refresh {
-            Refresh::Early => true,
-            Refresh::Late => !self.held.load().as_ref().is_some_and(|held| held.is_usable(now)),
-        };
-        let mut book = self.book();
-        if wanted { book.refresh_token.take() } else { None }
-    }
-
-    fn refresh_was_refused(&self, reason: Refusal) {
-        self.book().refreshes.refused += 1;
-        let (instance, user) = &self.names;
-        tracing::info!(
-            %instance, %user, grant = REFRESH_GRANT, outcome = "refused", %reason,
-            "refresh token refused: logging in"
-        );
-    }
-
-    /// Takes the token of flight `number` into use.
-    fn land(
-        &self,
-        number: u64,
-        asked_at: Moment,
-        grant: &'static str,
-        answer: Answer,
-    ) -> Result<Arc<Held>, GrantError> {
-        let token = AccessToken::new(&answer.token, number)
-            .map_err(|UnusableToken| Trouble::Nonsense("its token cannot stand in a header"))?;
-        let told = answer
-            .expires_in
-            .unwrap_or(self.policy.default_lifetime)
-            .min(LONGEST_LIFE);
-        let lifetime = told.max(SECOND);
-        let expires_at = asked_at + lifetime;
-        let rest_of_a_second = Duration::from_secs(told.as_secs()) + SECOND;
-        let mut held = Held {
-            token,
-            flight: number,
-            rejected: false,
-            lifetime,
-            renew_at: expires_at - self.policy.margin.min(lifetime / 5),
-            expires_at,
-            gone_at: self.house.clock.now() + rest_of_a_second,
-            obtained_by: grant,
-            obtained_at: SystemTime::now(),
-        };
-        let mut book = self.book();
-        book.refresh_token = answer.refresh_token;
-        let before = self.held.load();
-        if let Some(before) = before
-            .as_ref()
-            .filter(|before| before.token.same_text(&held.token))
-        {
-            if !before.rejected {
-                held.token = before.token.clone();
-            }
-            if asked_at + told <= before.gone_at {
-                held.expires_at = held.gone_at;
-                held.renew_at = held.gone_at;
-            }
-        }
-        let held = Arc::new(held);
-        self.held.store(Some(Arc::clone(&held)));
-        Ok(held)
-    }
-
-    fn accepted(&self, permit: Permit, held: &Held) {
-        self.ledger().accept(permit);
-        let grant = held.obtained_by;
-        self.book().note_success(grant);
-        let (instance, user) = &self.names;
-        let expires_in = held.expires_at.since(self.house.clock.now()).as_secs();
-        tracing::info!(%instance, %user, grant, outcome = "ok", expires_in, "token obtained");
-    }
-
-    fn failed(&self, permit: Permit, grant: &'static str, error: &GrantError) -> TokenError {
-        let now = self.house.clock.now();
-        let kept = self.ledger().fail(permit, now, error, self.policy.cool_down);
-        let (instance, user) = &self.names;
-        let retry_after = whole_seconds(kept.retry_after());
-        self.book().note_failure(grant, error, kept.clone());
-        match error {
-            GrantError::Refused(reason) => tracing::warn!(
-                %instance, %user, grant, outcome = "refused", retry_after, %reason,
-                "credentials refused: check username, password, client and scope; \
-                 trying them again may lock the account"
-            ),
-            GrantError::Unavailable { trouble, .. } => tracing::warn!(
-                %instance, %user, grant, outcome = "unavailable", retry_after, reason = %trouble,
-                "no token obtained: check that the token endpoint can be reached and is one"
-            ),
-        }
-        kept
     }
 
     fn reject(self: &Arc<Self>, token: &AccessToken) -> Rejection {
@@ -426,7 +280,7 @@ impl Slot {
             if let Err(kept) = self.ledger().check(now, &self.credentials) {
                 return Rejection::Replacing(Box::pin(std::future::ready(Err(kept))));
             }
-            if !book.budget.spend(now, held.lifetime.min(REFILL)) {
+            if !book.budget.spend(now, held.lifetime().min(REFILL)) {
                 return Rejection::Kept;
             }
             self.held.store(Some(Arc::new(Held {
@@ -451,14 +305,14 @@ impl Slot {
         let held = held.as_ref().filter(|held| !held.rejected);
         let state = match held {
             None => TokenState::Empty,
-            Some(held) if now >= held.expires_at => TokenState::Expired,
-            Some(held) if now >= held.renew_at => TokenState::Ageing,
+            Some(held) if now >= held.life.expires_at => TokenState::Expired,
+            Some(held) if now >= held.life.renew_at => TokenState::Ageing,
             Some(_) => TokenState::Fresh,
         };
         Status {
             state,
             login: book.login,
-            expires_in_seconds: held.map(|held| held.expires_at.since(now).as_secs()),
+            expires_in_seconds: held.map(|held| held.life.expires_at.since(now).as_secs()),
             obtained_by: held.map(|held| held.obtained_by),
             obtained_at: held
                 .and_then(|held| held.obtained_at.duration_since(UNIX_EPOCH).ok())
@@ -469,42 +323,12 @@ impl Slot {
         }
     }
 
-    fn book(&self) -> MutexGuard<'_, Book> {
+    pub(super) fn book(&self) -> MutexGuard<'_, Book> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+    pub(super) fn ledger(&self) -> MutexGuard<'_, Ledger> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Book {
-    fn of(&mut self, grant: &'static str) -> &mut Logins {
-        if grant == REFRESH_GRANT {
-            &mut self.refreshes
-        } else {
-            &mut self.logins
-        }
-    }
-
-    fn note_success(&mut self, grant: &'static str) {
-        self.of(grant).ok += 1;
-        self.login = LoginState::Ok;
-        self.last_error = None;
-    }
-
-    fn note_failure(&mut self, grant: &'static str, error: &GrantError, kept: TokenError) {
-        self.login = match error {
-            GrantError::Refused(_) => {
-                self.of(grant).refused += 1;
-                LoginState::Refused
-            }
-            GrantError::Unavailable { .. } => {
-                self.of(grant).unavailable += 1;
-                LoginState::Unavailable
-            }
-        };
-        self.last_error = Some(kept);
     }
 }
 
@@ -526,25 +350,6 @@ impl Drop for Renewing {
     }
 }
 
-/// Logins that 401s may still cause: [`BUDGET`] at once, and one more with each period that passes.
-#[derive(Default)]
-struct Budget {
-    /// When it will be full again.
-    full_at: Option<Moment>,
-}
-
-impl Budget {
-    /// Takes one login, if there is one.
-    fn spend(&mut self, now: Moment, period: Duration) -> bool {
-        let full_at = self.full_at.map_or(now, |full_at| full_at.max(now)) + period;
-        let affordable = full_at.since(now) <= period * BUDGET;
-        if affordable {
-            self.full_at = Some(full_at);
-        }
-        affordable
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use crate::token::TokenSource as _;
@@ -556,7 +361,7 @@ mod tests {
         let (cache, source, _) = cache(&endpoint);
         let first = source.obtain().await.unwrap();
         cache.house.flights.invalidate_all();
-        let late = source.0.successor(0).await.unwrap();
+        let late = source.slot().successor(0).await.unwrap();
         assert_eq!(late.generation(), first.generation());
         assert_eq!(endpoint.asked(), 1);
     }

@@ -1,10 +1,12 @@
 //! The rules of the cache, against a token endpoint that is a function, in a time that tests move.
 
+mod change;
 mod keeping;
 mod life;
 mod refresh;
 mod rejection;
 mod serving;
+mod sharing;
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -142,7 +144,17 @@ fn cache_with(
     }
     let instances = instances.into_iter().map(|(name, users)| (name, users, policy));
     let grants: Arc<dyn Grants> = Arc::<Endpoint>::clone(endpoint);
-    (TokenCache::new(instances, grants, clock.clone()), clock, hand)
+    (TokenCache::new(instances, means(grants, &clock)), clock, hand)
+}
+
+/// What a process without a store works with.
+fn means(grants: Arc<dyn Grants>, clock: &Clock) -> Means {
+    Means {
+        grants,
+        store: None,
+        clock: clock.clone(),
+        spread: 0.0,
+    }
 }
 
 /// The default instance with its own user alone.

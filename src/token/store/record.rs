@@ -42,6 +42,7 @@ struct EntryRecord {
     refresh_token: Option<Zeroizing<String>>,
     issued_at: u64,
     expires_at: u64,
+    gone_at: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -54,7 +55,8 @@ struct RefusalRecord {
 
 impl StoreTime {
     /// The moment `later` after this one.
-    pub(super) fn plus(self, later: Duration) -> Self {
+    #[must_use]
+    pub fn plus(self, later: Duration) -> Self {
         Self(self.0.saturating_add(millis(later)))
     }
 }
@@ -101,6 +103,7 @@ pub(super) fn of_entry(entry: &Entry) -> Option<Zeroizing<Vec<u8>>> {
         refresh_token: entry.refresh_token.as_ref().map(text),
         issued_at: entry.issued_at.0,
         expires_at: entry.expires_at.0,
+        gone_at: entry.gone_at.0,
     };
     serde_json::to_vec(&record).map(Zeroizing::new).ok()
 }
@@ -113,6 +116,7 @@ pub(super) fn entry(plain: &[u8], now: StoreTime) -> Option<Entry> {
         refresh_token: record.refresh_token.map(secret),
         issued_at: StoreTime(record.issued_at),
         expires_at: StoreTime(record.expires_at),
+        gone_at: StoreTime(record.gone_at),
     };
     if entry.issued_at > now {
         entry.expires_at = entry.expires_at.min(now);

@@ -8,6 +8,7 @@
 //! 4. Errors of the server become one of the four of [`StoreError`]; their text, which may hold anything, goes
 //!    nowhere.
 
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -46,7 +47,7 @@ return held and 1 or 0
 
 /// The store of a fleet.
 pub struct RedisStore {
-    server: Arc<Server>,
+    link: Arc<Link>,
     prefix: String,
     keys: Option<KeyRing>,
 }
@@ -56,32 +57,48 @@ pub struct RedisStore {
 #[error("is no URL of a Redis server")]
 pub struct BadUrl;
 
-impl RedisStore {
-    /// A store at `url` (`redis://`, `rediss://` for TLS, `redis+unix://`), which is not connected to before it
-    /// is needed.
+/// Where a server is, and who we are there: a URL may hold a password, and is never shown.
+#[derive(Clone)]
+pub struct Server(Client);
+
+impl Server {
+    /// Reads a URL: `redis://`, `rediss://` for TLS, or `redis+unix://`.
     ///
     /// # Errors
     /// When the URL is not one of these.
-    pub fn new(url: &Secret, prefix: String, keys: Option<KeyRing>) -> Result<Self, BadUrl> {
+    pub fn parse(url: &Secret) -> Result<Self, BadUrl> {
         #[expect(clippy::disallowed_methods, reason = "the URL is used to connect")]
-        let client = Client::open(url.expose()).map_err(|_| BadUrl)?;
-        let server = Server {
-            client,
+        Client::open(url.expose()).map(Self).map_err(|_| BadUrl)
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Server(..)")
+    }
+}
+
+impl RedisStore {
+    /// A store on `server`, which is not connected to before it is needed.
+    #[must_use]
+    pub fn new(server: Server, prefix: String, keys: Option<KeyRing>) -> Self {
+        let link = Link {
+            client: server.0,
             connection: Mutex::new(None),
             settle: Script::new(SETTLE),
         };
-        Ok(Self {
-            server: Arc::new(server),
+        Self {
+            link: Arc::new(link),
             prefix,
             keys,
-        })
+        }
     }
 }
 
 impl Store for RedisStore {
     fn shelf(&self, login: &Login) -> Arc<dyn Shelf> {
         Arc::new(RedisShelf {
-            server: Arc::clone(&self.server),
+            link: Arc::clone(&self.link),
             names: Names::of(&self.prefix, login),
             seal: Seal::of(login, self.keys.as_ref()),
         })
@@ -89,13 +106,13 @@ impl Store for RedisStore {
 }
 
 /// A server and the connection to it.
-struct Server {
+struct Link {
     client: Client,
     connection: Mutex<Option<MultiplexedConnection>>,
     settle: Script,
 }
 
-impl Server {
+impl Link {
     /// Rules 3 and 4.
     async fn run<T>(
         &self,
@@ -181,7 +198,7 @@ fn time((seconds, micros): Time) -> StoreTime {
 }
 
 struct RedisShelf {
-    server: Arc<Server>,
+    link: Arc<Link>,
     names: Names,
     seal: Seal,
 }
@@ -239,7 +256,7 @@ impl RedisShelf {
             refusal = seal(&self.names.refusal, &plain)?;
             refusal_life = millis(*cool_down);
         }
-        let mut call = self.server.settle.key(&self.names.lease);
+        let mut call = self.link.settle.key(&self.names.lease);
         call.key(&self.names.entry)
             .key(&self.names.refusal)
             .key(&self.names.counted)
@@ -258,23 +275,23 @@ impl RedisShelf {
 
 impl Shelf for RedisShelf {
     fn read(&self) -> BoxFuture<'_, Result<Reading, StoreError>> {
-        Box::pin(self.server.run(async |connection| self.reading(connection).await))
+        Box::pin(self.link.run(async |connection| self.reading(connection).await))
     }
 
     fn lease(&self, life: Duration) -> BoxFuture<'_, Result<Option<Lease>, StoreError>> {
         Box::pin(
-            self.server
+            self.link
                 .run(async move |connection| self.leased(connection, life).await),
         )
     }
 
     fn settle(&self, lease: Lease, change: Change) -> BoxFuture<'_, Result<bool, StoreError>> {
         let settled = async move |connection| self.settled(connection, lease, change).await;
-        Box::pin(self.server.run(settled))
+        Box::pin(self.link.run(settled))
     }
 
     fn clear_refusal(&self) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(self.server.run(async |mut connection| {
+        Box::pin(self.link.run(async |mut connection| {
             let clear = redis::cmd("DEL").arg(&self.names.refusal).to_owned();
             Ok(clear.query_async(&mut connection).await?)
         }))

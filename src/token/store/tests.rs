@@ -6,13 +6,18 @@ use std::time::Instant;
 use http::StatusCode;
 use prometheus_client::metrics::counter::Counter;
 use rustix::fs::{FlockOperation, flock};
+use rustix::process::Signal;
 
 use super::file::FileStore;
-use super::redis::RedisStore;
+use super::redis::{RedisStore, Server};
 use super::watched::Watched;
 use super::*;
 use crate::clock::Clock;
 use crate::token::OAuthError;
+
+#[path = "../../../tests/it/support/redis.rs"]
+mod server;
+use server::RedisServer;
 
 const LIFE: Duration = Duration::from_mins(1);
 const REFUSAL: Refusal = Refusal {
@@ -35,6 +40,7 @@ fn entry(token: &str, now: StoreTime) -> Change {
             refresh_token: Some(Secret::new("refresh".to_owned())),
             issued_at: now,
             expires_at: StoreTime(now.0 + 60_000),
+            gone_at: StoreTime(now.0 + 61_000),
         }),
         ..Change::default()
     }
@@ -113,7 +119,7 @@ fn file_store(folder: &std::path::Path) -> FileStore {
 }
 
 /// The one file of a kind in a folder.
-fn only(folder: &std::path::Path, kind: &str) -> std::path::PathBuf {
+fn only(folder: &std::path::Path, kind: &str) -> PathBuf {
     let paths = std::fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().path());
@@ -221,96 +227,38 @@ async fn a_lock_that_is_never_given_back_holds_nobody_for_long() {
     assert!(shelf.lease(LIFE).await.unwrap().is_some());
 }
 
-/// A Redis server of a test's own, on a socket in its folder; killed when dropped.
-struct RedisServer {
-    child: std::process::Child,
-    socket: std::path::PathBuf,
-    _folder: tempfile::TempDir,
-}
-
-impl RedisServer {
-    async fn start(options: &[&str]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let socket = folder.path().join("redis.sock");
-        Self {
-            child: redis_server(&socket, options).await,
-            socket,
-            _folder: folder,
-        }
-    }
-
-    /// Kills the server and starts another in its place.
-    async fn restart(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-        self.child = redis_server(&self.socket, &[]).await;
-    }
-
-    fn store(&self) -> RedisStore {
-        redis_at(&self.socket)
-    }
-
-    fn signal(&self, signal: rustix::process::Signal) {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, signal).unwrap();
-    }
-}
-
-impl Drop for RedisServer {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-async fn redis_server(socket: &std::path::Path, options: &[&str]) -> std::process::Child {
-    let child = std::process::Command::new("redis-server")
-        .args(["--port", "0", "--save", "", "--appendonly", "no", "--unixsocket"])
-        .arg(socket)
-        .args(options)
-        .stdout(std::process::Stdio::null())
-        .spawn()
-        .expect("redis-server, of the Debian package of that name");
-    // The socket takes connections as soon as it is there.
-    while tokio::net::UnixStream::connect(socket).await.is_err() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    child
-}
-
 fn redis_at(socket: &std::path::Path) -> RedisStore {
     let url = Secret::new(format!("redis+unix://{}", socket.display()));
-    RedisStore::new(&url, "test".to_owned(), None).unwrap()
+    RedisStore::new(Server::parse(&url).unwrap(), "test".to_owned(), None)
 }
 
 #[tokio::test]
 async fn redis_keeps_the_laws() {
     let server = RedisServer::start(&[]).await;
-    laws(&server.store()).await;
+    laws(&redis_at(server.socket())).await;
 }
 
 #[tokio::test]
 #[expect(clippy::disallowed_methods, reason = "the bound is one of real time")]
 async fn a_paused_server_holds_nobody_for_long_and_is_used_again_when_it_goes_on() {
     let server = RedisServer::start(&[]).await;
-    let shelf = server.store().shelf(&login());
+    let shelf = redis_at(server.socket()).shelf(&login());
     shelf.read().await.unwrap();
-    server.signal(rustix::process::Signal::STOP);
+    server.signal(Signal::STOP);
     let start = Instant::now();
     assert_eq!(shelf.read().await.unwrap_err(), StoreError::TimedOut);
     assert_eq!(shelf.lease(LIFE).await.unwrap_err(), StoreError::TimedOut);
     assert!(start.elapsed() < Duration::from_secs(6));
-    server.signal(rustix::process::Signal::CONT);
+    server.signal(Signal::CONT);
     shelf.read().await.unwrap();
 }
 
 #[tokio::test]
 async fn a_server_that_is_gone_is_told_at_once() {
     let mut server = RedisServer::start(&[]).await;
-    let shelf = server.store().shelf(&login());
+    let shelf = redis_at(server.socket()).shelf(&login());
     shelf.read().await.unwrap();
-    server.child.kill().unwrap();
-    server.child.wait().unwrap();
+    server.kill();
     assert_eq!(shelf.read().await.unwrap_err(), StoreError::Unreachable);
     assert_eq!(shelf.lease(LIFE).await.unwrap_err(), StoreError::Unreachable);
 }
@@ -318,7 +266,7 @@ async fn a_server_that_is_gone_is_told_at_once() {
 #[tokio::test]
 async fn a_full_server_takes_no_writes_and_is_still_read() {
     let server = RedisServer::start(&["--maxmemory", "1", "--maxmemory-policy", "noeviction"]).await;
-    let shelf = server.store().shelf(&login());
+    let shelf = redis_at(server.socket()).shelf(&login());
     assert_eq!(shelf.lease(LIFE).await.unwrap_err(), StoreError::Unwritable);
     let settled = shelf.settle(
         Lease("lost".to_owned()),
@@ -376,7 +324,7 @@ async fn a_store_that_is_away_is_left_alone_and_noticed_when_it_is_back() {
 #[tokio::test]
 async fn a_value_in_redis_that_was_changed_or_copied_is_none() {
     let server = RedisServer::start(&[]).await;
-    let store = server.store();
+    let store = redis_at(server.socket());
     let shelf = store.shelf(&login());
     let now = shelf.read().await.unwrap().now;
     let lease = shelf.lease(LIFE).await.unwrap().unwrap();
@@ -387,7 +335,7 @@ async fn a_value_in_redis_that_was_changed_or_copied_is_none() {
         names::Names::of("test", &login()).entry,
         names::Names::of("test", &other).entry,
     );
-    let client = ::redis::Client::open(format!("redis+unix://{}", server.socket.display())).unwrap();
+    let client = ::redis::Client::open(format!("redis+unix://{}", server.socket().display())).unwrap();
     let mut connection = client.get_multiplexed_async_connection().await.unwrap();
     let copied: bool = ::redis::cmd("COPY")
         .arg(&from)
@@ -414,7 +362,7 @@ async fn a_value_in_redis_that_was_changed_or_copied_is_none() {
 #[tokio::test]
 async fn a_server_that_restarts_empty_is_used_again() {
     let mut server = RedisServer::start(&[]).await;
-    let shelf = server.store().shelf(&login());
+    let shelf = redis_at(server.socket()).shelf(&login());
     shelf.read().await.unwrap();
     let _held = shelf.lease(LIFE).await.unwrap().unwrap();
     server.restart().await;

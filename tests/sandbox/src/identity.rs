@@ -88,6 +88,8 @@ struct Refresh {
 
 #[derive(Default)]
 struct State {
+    /// Passwords that were changed, by username.
+    passwords: HashMap<String, String>,
     issued: u64,
     access: HashMap<String, Access>,
     refresh: HashMap<String, Refresh>,
@@ -182,6 +184,12 @@ impl Identity {
         lock(&self.state).refresh.clear();
     }
 
+    /// Gives a username another password; tokens that are out live on.
+    pub(crate) fn change_password(&self, username: &str, password: &str) {
+        let (username, password) = (username.to_owned(), password.to_owned());
+        lock(&self.state).passwords.insert(username, password);
+    }
+
     /// Whether a login of this username is refused whatever it says.
     pub(crate) fn is_locked(&self, username: &str) -> bool {
         let now = self.clock.now();
@@ -206,7 +214,10 @@ impl Identity {
             .failures
             .get(username)
             .is_some_and(|failures| failures.lock_at(now));
-        let right = account.filter(|account| account.password == password);
+        let right = account.filter(|account| {
+            let changed = state.passwords.get(username);
+            changed.unwrap_or(&account.password) == password
+        });
         if let (Some(account), false) = (right, locked) {
             return Ok(account);
         }

@@ -109,6 +109,11 @@ impl Sandbox {
         self.world.identity.revoke_refresh_tokens();
     }
 
+    /// Gives a username another password, as its owner does at Fluent; tokens that are out live on.
+    pub fn change_password(&self, username: &str, password: &str) {
+        self.world.identity.change_password(username, password);
+    }
+
     /// Moves the server's clock forward: tokens expire earlier than they said, locks end earlier.
     pub fn skew_clock_forward(&self, by: Duration) {
         self.world.clock.forward(by);

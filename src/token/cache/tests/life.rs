@@ -37,11 +37,31 @@ async fn rule_7_the_margin_is_a_fifth_of_a_short_life_and_no_life_is_under_a_sec
 }
 
 /// As Spring does: the same token until it dies, its time left told in whole seconds; answers take a while.
-struct Spring {
+pub(super) struct Spring {
     clock: Clock,
     life: Duration,
     issued: Mutex<(u64, Option<Moment>)>,
     asked: AtomicUsize,
+}
+
+impl Spring {
+    pub(super) fn new(clock: &Clock, life: Duration) -> Self {
+        Self {
+            clock: clock.clone(),
+            life,
+            issued: Mutex::default(),
+            asked: AtomicUsize::new(0),
+        }
+    }
+
+    /// How many tokens it gave, and how often it was asked.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        let (issued, _) = *self.issued.lock().unwrap();
+        (
+            usize::try_from(issued).unwrap(),
+            self.asked.load(Ordering::SeqCst),
+        )
+    }
 }
 
 impl Grants for Spring {
@@ -72,24 +92,15 @@ impl Grants for Spring {
 async fn rule_7_the_same_token_again_costs_two_requests_a_lifetime() {
     for life in [7, 100, 86_400] {
         let (clock, _) = Clock::manual();
-        let spring = Arc::new(Spring {
-            clock: clock.clone(),
-            life: Duration::from_secs(life),
-            issued: Mutex::default(),
-            asked: AtomicUsize::new(0),
-        });
+        let spring = Arc::new(Spring::new(&clock, Duration::from_secs(life)));
         let users = BTreeMap::from([(Name::default_name(), login("ann"))]);
         let grants: Arc<dyn Grants> = Arc::<Spring>::clone(&spring);
-        let cache = TokenCache::new([(Name::default_name(), users, POLICY)], grants, clock);
+        let cache = TokenCache::new([(Name::default_name(), users, POLICY)], means(grants, &clock));
         cache.keep_default();
         sleep(Duration::from_secs(life * 50)).await;
-        let (issued, _) = *spring.issued.lock().unwrap();
-        let asked = spring.asked.load(Ordering::SeqCst);
+        let (issued, asked) = spring.counts();
         assert!(issued >= 40, "{issued} tokens of {life} s");
-        assert!(
-            asked <= usize::try_from(issued).unwrap() * 2,
-            "{asked} logins for {issued} tokens"
-        );
+        assert!(asked <= issued * 2, "{asked} logins for {issued} tokens");
         cache.shutdown().await;
     }
 }

@@ -166,7 +166,7 @@ async fn rule_6_a_401_while_no_login_may_be_sent_drops_no_token_that_serves_othe
     }
     assert!(source.ready().unwrap().same_text(&held));
     assert_eq!(endpoint.asked(), 2);
-    assert!(source.retry());
+    assert!(source.retry().await);
     let cured = replaced(source.reject(&held)).await.unwrap();
     assert!(matches!(cured, Replacement::New(token) if bearer(&token) == "Bearer T3"));
 }

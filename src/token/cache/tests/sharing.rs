@@ -1,0 +1,463 @@
+//! Rule 12: what several processes make of one store. Each process is a cache of its own.
+
+use std::collections::HashMap;
+
+use super::life::Spring;
+use super::*;
+use crate::clock::whole_seconds;
+use crate::token::store::{Change, Entry, Lease, Reading, Shelf, StoreError, StoreTime};
+
+/// A store in memory, on the clock of the test.
+pub(super) struct Board {
+    clock: Clock,
+    origin: Moment,
+    content: Mutex<Content>,
+}
+
+#[derive(Default)]
+struct Content {
+    away: bool,
+    entries: HashMap<Digest, Entry>,
+    refusals: HashMap<(Digest, Digest), (Refusal, StoreTime)>,
+    leases: HashMap<Digest, (String, StoreTime)>,
+    counted: HashMap<Digest, Vec<StoreTime>>,
+    leased: u64,
+}
+
+struct Place {
+    board: Arc<Board>,
+    login: Login,
+}
+
+impl Board {
+    pub(super) fn new(clock: &Clock) -> Arc<Self> {
+        Arc::new(Self {
+            clock: clock.clone(),
+            origin: clock.now(),
+            content: Mutex::default(),
+        })
+    }
+
+    fn now(&self) -> StoreTime {
+        StoreTime(1_000_000_000 + u64::try_from(self.clock.now().since(self.origin).as_millis()).unwrap())
+    }
+
+    /// Lets every operation fail, or no longer.
+    pub(super) fn go_away(&self, away: bool) {
+        self.content.lock().unwrap().away = away;
+    }
+
+    /// Loses all that it knows.
+    pub(super) fn forget(&self) {
+        *self.content.lock().unwrap() = Content::default();
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut Content) -> T) -> Result<T, StoreError> {
+        let mut content = self.content.lock().unwrap();
+        if content.away {
+            return Err(StoreError::Unreachable);
+        }
+        Ok(work(&mut content))
+    }
+}
+
+pub(super) struct Shared(pub(super) Arc<Board>);
+
+impl Store for Shared {
+    fn shelf(&self, login: &Login) -> Arc<dyn Shelf> {
+        Arc::new(Place {
+            board: Arc::clone(&self.0),
+            login: login.clone(),
+        })
+    }
+}
+
+impl Place {
+    /// Answers after a moment, as a server does.
+    fn answer<'a, T: Send + 'a>(
+        &'a self,
+        work: impl FnOnce(&mut Content, &Self) -> T + Send + 'a,
+    ) -> BoxFuture<'a, Result<T, StoreError>> {
+        Box::pin(async move {
+            sleep(Duration::from_millis(1)).await;
+            self.board.with(|content| work(content, self))
+        })
+    }
+
+    fn refusal(&self) -> (Digest, Digest) {
+        (self.login.account(), self.login.credentials())
+    }
+}
+
+impl Shelf for Place {
+    fn read(&self) -> BoxFuture<'_, Result<Reading, StoreError>> {
+        self.answer(|content, place| {
+            let now = place.board.now();
+            let refusal = content.refusals.get(&place.refusal()).copied();
+            Reading {
+                now,
+                entry: content.entries.get(&place.login.key()).cloned(),
+                refusal: refusal.filter(|(_, until)| *until > now),
+                counted: content
+                    .counted
+                    .get(&place.login.account())
+                    .cloned()
+                    .unwrap_or_default(),
+            }
+        })
+    }
+
+    fn lease(&self, life: Duration) -> BoxFuture<'_, Result<Option<Lease>, StoreError>> {
+        self.answer(move |content, place| {
+            let (now, account) = (place.board.now(), place.login.account());
+            if content
+                .leases
+                .get(&account)
+                .is_some_and(|(_, until)| *until > now)
+            {
+                return None;
+            }
+            content.leased += 1;
+            let by = content.leased.to_string();
+            let until = StoreTime(now.0 + u64::try_from(life.as_millis()).unwrap());
+            content.leases.insert(account, (by.clone(), until));
+            Some(Lease(by))
+        })
+    }
+
+    fn settle(&self, lease: Lease, change: Change) -> BoxFuture<'_, Result<bool, StoreError>> {
+        self.answer(move |content, place| {
+            let (now, account) = (place.board.now(), place.login.account());
+            let held = content
+                .leases
+                .get(&account)
+                .is_some_and(|(by, until)| *by == lease.0 && *until > now);
+            if held {
+                content.leases.remove(&account);
+                if let Some(entry) = change.entry {
+                    content.entries.insert(place.login.key(), entry);
+                    content.refusals.remove(&place.refusal());
+                }
+            }
+            if let Some((refusal, cool_down)) = change.refusal {
+                let until = StoreTime(now.0 + u64::try_from(cool_down.as_millis()).unwrap());
+                content.refusals.insert(place.refusal(), (refusal, until));
+            }
+            if change.counted {
+                content.counted.entry(account).or_default().push(now);
+            }
+            held
+        })
+    }
+
+    fn clear_refusal(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.answer(|content, place| {
+            content.refusals.remove(&place.refusal());
+        })
+    }
+}
+
+/// Processes of one fleet, each with a cache and the source of its default user.
+pub(super) struct Fleet {
+    pub(super) board: Arc<Board>,
+    pub(super) processes: Vec<(TokenCache, Source)>,
+}
+
+impl Fleet {
+    fn of(number: usize, grants: &Arc<dyn Grants>, policy: Policy, clock: &Clock) -> Self {
+        let board = Board::new(clock);
+        let processes = (0..number).map(|_| Self::process(&board, grants, policy, clock));
+        Self {
+            processes: processes.collect(),
+            board,
+        }
+    }
+
+    fn process(
+        board: &Arc<Board>,
+        grants: &Arc<dyn Grants>,
+        policy: Policy,
+        clock: &Clock,
+    ) -> (TokenCache, Source) {
+        let users = BTreeMap::from([(Name::default_name(), login("ann"))]);
+        let store: Arc<dyn Store> = Arc::new(Shared(Arc::clone(board)));
+        let means = Means {
+            store: Some(store),
+            ..means(Arc::clone(grants), clock)
+        };
+        let cache = TokenCache::new([(Name::default_name(), users, policy)], means);
+        let source = cache.source("default", "default").unwrap();
+        (cache, source)
+    }
+
+    fn start(number: usize, endpoint: &Arc<Endpoint>) -> Self {
+        let (clock, _) = Clock::manual();
+        let grants: Arc<dyn Grants> = Arc::<Endpoint>::clone(endpoint);
+        Self::of(number, &grants, POLICY, &clock)
+    }
+
+    /// What all processes get that ask at once.
+    async fn obtain(&self) -> Vec<Result<AccessToken, TokenError>> {
+        let mut asking = JoinSet::new();
+        for (_, source) in &self.processes {
+            let source = source.clone();
+            asking.spawn(async move { source.obtain().await });
+        }
+        asking.join_all().await
+    }
+
+    async fn assert_all_have(&self, text: &str) {
+        for token in self.obtain().await {
+            assert_eq!(bearer(&token.unwrap()), text);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_12_twenty_processes_on_an_empty_store_cost_one_login() {
+    let endpoint = Endpoint::new_each_time();
+    let fleet = Fleet::start(20, &endpoint);
+    fleet.assert_all_have("Bearer T1").await;
+    assert_eq!(endpoint.asked(), 1);
+    let by: Vec<_> = fleet
+        .processes
+        .iter()
+        .filter_map(|(cache, _)| status(cache).obtained_by)
+        .collect();
+    assert_eq!(by.iter().filter(|by| **by == "password").count(), 1);
+    assert_eq!(by.iter().filter(|by| **by == "shared").count(), 19);
+    let expiries: std::collections::BTreeSet<_> = fleet
+        .processes
+        .iter()
+        .map(|(cache, _)| status(cache).expires_in_seconds)
+        .collect();
+    assert_eq!(expiries.len(), 1, "all mean the same moment: {expiries:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_12_a_refusal_is_everybodys() {
+    let endpoint = Endpoint::open(|n| if n <= 2 { Err(REFUSED) } else { token("T", 3600) });
+    let fleet = Fleet::start(20, &endpoint);
+    for round in 0..50 {
+        for outcome in fleet.obtain().await {
+            assert!(matches!(outcome, Err(TokenError::Refused { .. })), "{round}");
+        }
+        advance(Duration::from_secs(1)).await;
+    }
+    assert_eq!(endpoint.asked(), 1);
+    for (cache, _) in &fleet.processes {
+        let status = status(cache);
+        assert_eq!(status.login, LoginState::Refused);
+        assert!(status.next_attempt_in_seconds.unwrap() > 15 * 60 - 60);
+        assert!(status.last_error.unwrap().contains("refused"));
+    }
+    advance(POLICY.cool_down).await;
+    for outcome in fleet.obtain().await {
+        assert!(matches!(outcome, Err(TokenError::Refused { .. })));
+    }
+    assert_eq!(endpoint.asked(), 2, "and so is the next");
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_12_what_an_operator_clears_in_one_process_serves_all_once_it_works() {
+    let endpoint = Endpoint::open(|n| if n == 1 { Err(REFUSED) } else { token("T", 3600) });
+    let fleet = Fleet::start(5, &endpoint);
+    fleet.obtain().await;
+    let (_, last) = fleet.processes.last().unwrap();
+    assert!(last.retry().await);
+    last.obtain().await.unwrap();
+    advance(Duration::from_secs(2)).await;
+    fleet.assert_all_have("Bearer T").await;
+    assert_eq!(endpoint.asked(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_12_a_store_that_lost_a_refusal_is_no_reason_to_try_again() {
+    let endpoint = Endpoint::open(|_| Err(REFUSED));
+    let fleet = Fleet::start(5, &endpoint);
+    fleet.obtain().await;
+    fleet.board.forget();
+    for _ in 0..60 {
+        advance(Duration::from_secs(10)).await;
+        fleet.obtain().await;
+    }
+    assert_eq!(endpoint.asked(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_12_a_401_in_every_process_costs_one_login() {
+    let endpoint = Endpoint::new_each_time();
+    let fleet = Fleet::start(20, &endpoint);
+    fleet.assert_all_have("Bearer T1").await;
+    let mut rejected = JoinSet::new();
+    for (_, source) in &fleet.processes {
+        let token = source.ready().unwrap();
+        rejected.spawn(replaced(source.reject(&token)));
+    }
+    for replacement in rejected.join_all().await {
+        assert!(matches!(replacement.unwrap(), Replacement::New(token) if bearer(&token) == "Bearer T2"));
+    }
+    assert_eq!(endpoint.asked(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_12_a_fleet_costs_two_token_requests_a_lifetime_where_the_same_token_comes_again() {
+    for life in [2, 60, 3600] {
+        let (clock, _) = Clock::manual();
+        let spring = Arc::new(Spring::new(&clock, Duration::from_secs(life)));
+        let grants: Arc<dyn Grants> = Arc::<Spring>::clone(&spring);
+        let fleet = Fleet::of(8, &grants, POLICY, &clock);
+        for (cache, _) in &fleet.processes {
+            cache.keep_default();
+        }
+        sleep(Duration::from_secs(life * 50)).await;
+        let (issued, asked) = spring.counts();
+        assert!(issued >= 30, "{issued} tokens of {life} s");
+        assert!(
+            asked <= issued * 2 + 2,
+            "{asked} logins for {issued} tokens of {life} s"
+        );
+        for (cache, _) in &fleet.processes {
+            cache.shutdown().await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_12_who_holds_the_lease_and_dies_holds_nobody_up_for_longer_than_the_lease() {
+    let endpoint = Endpoint::new_each_time();
+    let fleet = Fleet::start(8, &endpoint);
+    let dead = Shared(Arc::clone(&fleet.board)).shelf(&login("ann"));
+    let lease = dead.lease(POLICY.timeout + Duration::from_secs(2)).await.unwrap();
+    assert!(lease.is_some());
+    let begun = tokio::time::Instant::now();
+    fleet.assert_all_have("Bearer T1").await;
+    let waited = whole_seconds(begun.elapsed());
+    assert!((12..=14).contains(&waited), "{waited} s");
+    assert_eq!(endpoint.asked(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_12_a_lease_that_never_ends_is_told_in_time() {
+    let endpoint = Endpoint::new_each_time();
+    let fleet = Fleet::start(2, &endpoint);
+    let other = Shared(Arc::clone(&fleet.board)).shelf(&login("ann"));
+    let _lease = other.lease(HOUR).await.unwrap().unwrap();
+    for outcome in fleet.obtain().await {
+        let told = matches!(
+            outcome,
+            Err(TokenError::Unavailable {
+                trouble: Trouble::Elsewhere,
+                ..
+            })
+        );
+        assert!(told);
+    }
+    assert_eq!(endpoint.asked(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_12_a_late_writer_takes_the_newer_token_that_came_meanwhile() {
+    let endpoint = Endpoint::closed(|n| token(&format!("T{n}"), 3600));
+    let fleet = Fleet::start(2, &endpoint);
+    let [(_, slow), (_, fast)] = &fleet.processes[..] else {
+        unreachable!()
+    };
+    let late = tokio::spawn({
+        let slow = slow.clone();
+        async move { slow.obtain().await }
+    });
+    while endpoint.asked() == 0 {
+        sleep(Duration::from_millis(1)).await;
+    }
+    // Its lease is over before its answer comes.
+    sleep(POLICY.timeout + Duration::from_secs(3)).await;
+    let newer = tokio::spawn({
+        let fast = fast.clone();
+        async move { fast.obtain().await }
+    });
+    while endpoint.asked() == 1 {
+        sleep(Duration::from_millis(1)).await;
+    }
+    // The first in the queue is the late one; the newer ends before it.
+    endpoint.gate.add_permits(2);
+    newer.await.unwrap().unwrap();
+    late.await.unwrap().unwrap();
+    let held = fast.ready().unwrap();
+    let shelf = Shared(Arc::clone(&fleet.board)).shelf(&login("ann"));
+    let entry = shelf.read().await.unwrap().entry.unwrap();
+    assert!(AccessToken::new(&entry.token, 0).unwrap().same_text(&held));
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_12_a_store_that_is_away_costs_each_process_a_login_and_no_request() {
+    let endpoint = Endpoint::open(|_| token("T", 3600));
+    let fleet = Fleet::start(4, &endpoint);
+    fleet.board.go_away(true);
+    fleet.assert_all_have("Bearer T").await;
+    assert_eq!(endpoint.asked(), 4);
+    fleet.board.go_away(false);
+    sleep(AGEING).await;
+    fleet.assert_all_have("Bearer T").await;
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(endpoint.asked(), 5, "one for all, once it is back");
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_12_logins_that_failed_elsewhere_count_here() {
+    let endpoint = Endpoint::open(|_| Err(Trouble::TimedOut.into()));
+    let fleet = Fleet::start(10, &endpoint);
+    for _ in 0..14 * 60 {
+        fleet.obtain().await;
+        sleep(Duration::from_secs(1)).await;
+    }
+    assert!(endpoint.asked() <= 4, "{} logins", endpoint.asked());
+}
+
+fn pair(text: &str, refresh_token: &str, expires_in: u64) -> Outcome {
+    Ok(Answer {
+        refresh_token: Some(Secret::new(refresh_token.to_owned())),
+        ..token(text, expires_in)?
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_12_a_shared_refresh_token_is_used_once_by_one_process() {
+    let mut endpoint = Endpoint::open(|n| pair(&format!("T{n}"), &format!("R{n}"), 100));
+    Arc::get_mut(&mut endpoint).unwrap().on_refresh = |n| pair(&format!("F{n}"), &format!("N{n}"), 100);
+    let fleet = Fleet::start(8, &endpoint);
+    fleet.assert_all_have("Bearer T1").await;
+    for lifetime in 1..=5 {
+        advance(Duration::from_secs(101)).await;
+        fleet.assert_all_have(&format!("Bearer F{lifetime}")).await;
+    }
+    let refreshed = endpoint.refreshed.lock().unwrap().clone();
+    assert_eq!(refreshed, ["R1", "N1", "N2", "N3", "N4"]);
+    assert_eq!(endpoint.asked(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_12_a_shared_refresh_token_whose_fate_is_unknown_is_used_by_nobody_else() {
+    let mut endpoint = Endpoint::open(|n| pair(&format!("T{n}"), &format!("R{n}"), 100));
+    Arc::get_mut(&mut endpoint).unwrap().on_refresh = |_| Err(Trouble::TimedOut.into());
+    let fleet = Fleet::start(8, &endpoint);
+    fleet.assert_all_have("Bearer T1").await;
+    advance(Duration::from_secs(101)).await;
+    fleet.obtain().await;
+    sleep(Duration::from_secs(40)).await;
+    fleet.assert_all_have("Bearer T2").await;
+    assert_eq!(*endpoint.refreshed.lock().unwrap(), ["R1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_12_without_the_store_no_process_uses_a_refresh_token_that_others_have() {
+    let endpoint = Endpoint::open(|n| pair(&format!("T{n}"), "R", 100));
+    let fleet = Fleet::start(8, &endpoint);
+    fleet.assert_all_have("Bearer T1").await;
+    fleet.board.go_away(true);
+    advance(Duration::from_secs(101)).await;
+    for token in fleet.obtain().await {
+        token.unwrap();
+    }
+    assert_eq!(*endpoint.refreshed.lock().unwrap(), Vec::<String>::new());
+}
