@@ -3,6 +3,7 @@
 mod change;
 mod keeping;
 mod life;
+mod model;
 mod refresh;
 mod rejection;
 mod serving;
