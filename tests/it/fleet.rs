@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use super::support::{
     Client, PASSWORD, Process, RedisServer, USERNAME, account, assert_clean, fluent, sandbox, soon,
 };
+use super::tls::{Authority, server};
 
 const ME: &str = "{ me { id } }";
 
@@ -494,4 +495,88 @@ async fn check_login_heeds_and_writes_the_refusals_that_processes_share() {
     })
     .await;
     assert_eq!(logins(), 3);
+}
+
+/// Takes TLS off for a Redis server; ends with the test.
+async fn tls_before(redis: &RedisServer, authority: &Authority) -> String {
+    let issued = authority.issue("localhost", |_| {});
+    let acceptor = tokio_rustls::TlsAcceptor::from(server(&issued, None, &[]));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let socket = redis.socket().to_owned();
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let (acceptor, socket) = (acceptor.clone(), socket.clone());
+            tokio::spawn(async move {
+                // Who does not trust us leaves in the middle.
+                if let Ok(mut outside) = acceptor.accept(stream).await {
+                    let mut inside = tokio::net::UnixStream::connect(socket).await.unwrap();
+                    let _ = tokio::io::copy_bidirectional(&mut outside, &mut inside).await;
+                }
+            });
+        }
+    });
+    format!("rediss://localhost:{port}")
+}
+
+#[tokio::test]
+async fn a_server_is_spoken_to_by_tls_where_its_url_says_so() {
+    let sandbox = sandbox(fluent()).await;
+    let redis = RedisServer::start(&[]).await;
+    let authority = Authority::new();
+    let url = tls_before(&redis, &authority).await;
+    let command = |trusted: bool| {
+        let mut command = with_redis(&sandbox.url(), redis.socket());
+        command.env("FLUENT_PROXY__CACHE__REDIS_URL", &url);
+        if trusted {
+            command.env("SSL_CERT_FILE", authority.file());
+        }
+        command
+    };
+    for (trusted, logins) in [(true, 1), (true, 1), (false, 2)] {
+        let process = Process::start(command(trusted)).await;
+        process.client().graphql(ME).await.assert_good();
+        assert_eq!(
+            sandbox.seen().counts().token_requests,
+            logins,
+            "trusted: {trusted}"
+        );
+        process.terminate().await;
+    }
+}
+
+#[tokio::test]
+async fn a_thousand_instances_that_nobody_uses_cost_no_thread_and_no_task() {
+    let sandbox = sandbox(fluent()).await;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let instance = |number: usize| {
+        let url = sandbox.url();
+        format!(
+            "[instances.i{number}]\nurl = '{url}'\nusername = 'u{number}'\npassword = 'planted-p{number}'\n\
+             client_id = 'c'\nclient_secret = 'planted-client-secret'\n"
+        )
+    };
+    let instances: String = (0..1000).map(instance).collect();
+    std::fs::write(file.path(), instances).unwrap();
+    let mut costs = Vec::new();
+    for with_instances in [false, true] {
+        let mut command = Process::command(&sandbox.url());
+        if with_instances {
+            command.arg("--config").arg(file.path());
+        }
+        let process = Process::start(command).await;
+        process.client().graphql(ME).await.assert_good();
+        let threads = std::fs::read_dir(format!("/proc/{}/task", process.id()))
+            .unwrap()
+            .count();
+        let page = String::from_utf8(process.admin().get("/metrics").await.body.to_vec()).unwrap();
+        let tasks = page
+            .lines()
+            .find_map(|line| line.strip_prefix("fluent_auth_proxy_tokio_tasks "));
+        costs.push((threads, tasks.expect("it is told").parse::<usize>().unwrap()));
+    }
+    // Connections that are not closed yet, and threads that waited for a disk, come and go.
+    let (without, with) = (costs[0], costs[1]);
+    assert!(with.0 < without.0 + 10 && with.1 < without.1 + 10, "{costs:?}");
 }

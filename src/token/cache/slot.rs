@@ -5,12 +5,12 @@
 //! numbered and each number flies once. A token's generation is the number of the flight that first brought it,
 //! or that put it back after a rejection.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use super::House;
 use super::book::Book;
@@ -49,8 +49,8 @@ pub(super) struct Slot {
     /// The latest token; none before the first. Written with the book held.
     pub(super) held: ArcSwapOption<Held>,
     book: Mutex<Book>,
-    /// Whether a renewal ahead is under way.
-    renewing: AtomicBool,
+    /// The right to renew ahead: one at a time.
+    renewal: Arc<Semaphore>,
     /// Wakes the keeper when a token was rejected, a refusal cleared, or the slot replaced.
     wake: Notify,
 }
@@ -167,7 +167,7 @@ impl Slot {
             house: Arc::clone(house),
             held: ArcSwapOption::empty(),
             book: Mutex::default(),
-            renewing: AtomicBool::new(false),
+            renewal: Arc::new(Semaphore::new(1)),
             wake: Notify::new(),
         }
     }
@@ -230,16 +230,15 @@ impl Slot {
 
     /// Starts a renewal in the background, unless one is under way or no login may be sent.
     fn renew_ahead(self: &Arc<Self>, flight: u64, now: Moment) {
-        if self.renewing.swap(true, Ordering::AcqRel) {
+        let Ok(right) = Arc::clone(&self.renewal).try_acquire_owned() else {
             return;
-        }
-        let done = Renewing(Arc::clone(self));
+        };
         if self.may_fly(now) {
             let flight = self.successor(flight);
             self.house.tasks.spawn(async move {
                 // Its outcome is in the log, and in the slot.
                 drop(flight.await);
-                drop(done);
+                drop(right);
             });
         }
     }
@@ -338,15 +337,6 @@ fn replacement(token: AccessToken, rejected: &AccessToken) -> Replacement {
         Replacement::Same
     } else {
         Replacement::New(token)
-    }
-}
-
-/// A renewal ahead under way; dropped, another may start.
-struct Renewing(Arc<Slot>);
-
-impl Drop for Renewing {
-    fn drop(&mut self) {
-        self.0.renewing.store(false, Ordering::Release);
     }
 }
 

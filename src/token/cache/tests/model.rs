@@ -123,9 +123,10 @@ impl Grants for Judge {
         self.most_under_way.fetch_max(under_way, Ordering::SeqCst);
         Box::pin(async move {
             let mood = *self.mood.lock().unwrap();
-            let latency = match mood {
-                Mood::Hang => timeout,
-                _ => Duration::from_millis(20),
+            let latency = if matches!(mood, Mood::Hang) {
+                timeout
+            } else {
+                Duration::from_millis(20)
             };
             sleep(latency).await;
             let (outcome, end) = self.answer(mood, at);
