@@ -339,7 +339,7 @@ async fn readyz_token_tells_of_the_token_and_starts_no_login() {
         assert_eq!(answer.status, 503);
         assert_eq!(
             answer.json()["reason"],
-            "the credentials of the default instance are refused"
+            "the credentials of the default instance are refused: check username, password, client and scope"
         );
     }
     assert_eq!(sandbox.seen().counts().token_requests, 1);
