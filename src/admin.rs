@@ -9,7 +9,10 @@
 //!    `Origin` hold, as a browser is a neighbour too.
 //! 6. `POST /retry` lets refused credentials be tried once more: those of the default instance, or of the
 //!    `instance` and `user` that its JSON names. Nothing but JSON is taken, so that no form of a page can send it.
-//! 7. `PUT /log-level` changes the level of the log while the program runs, under the rules of `/retry`; `GET` tells it.
+//! 7. `/` is the dashboard, whose files stand under `/dashboard`; `/events` tells it what happens (see `live`).
+//! 8. `PUT /log-level` changes the level of the log while the program runs, under the rules of `/retry`; `GET` tells it.
+
+mod live;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -22,13 +25,15 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
+use self::live::Live;
+use crate::console::Pages;
 use crate::error::{Accept, ProxyError};
 use crate::guard::{Guard, Payload, Rejection};
 use crate::metrics::{self, Metrics};
@@ -48,18 +53,21 @@ pub struct Admin {
     tokens: Arc<TokenCache>,
     metrics: Arc<Metrics>,
     urls: BTreeMap<Name, Url>,
+    pages: Pages,
+    live: Live,
     guard: Guard,
     draining: CancellationToken,
     started: Instant,
 }
 
 impl Admin {
-    /// Tells of `tokens`, `metrics` and of the instances' `urls`; `draining` is cancelled when the program begins to end.
+    /// Tells of `tokens`, `metrics` and of the instances' `urls`, on the dashboard's `pages` too; `draining` is cancelled when the program begins to end.
     #[must_use]
     pub fn new(
         tokens: Arc<TokenCache>,
         metrics: Arc<Metrics>,
         urls: BTreeMap<Name, Url>,
+        pages: Pages,
         guard: Guard,
         draining: CancellationToken,
     ) -> Self {
@@ -67,6 +75,8 @@ impl Admin {
             tokens,
             metrics,
             urls,
+            pages,
+            live: Live::new(),
             guard,
             draining,
             started: Instant::now(),
@@ -87,6 +97,32 @@ impl Admin {
         })
     }
 
+    /// Rule 3.
+    fn status_page(&self) -> StatusPage<'_> {
+        let mut instances: BTreeMap<&str, InstanceStatus<'_>> = BTreeMap::new();
+        for (name, url) in &self.urls {
+            let url = url.as_str().trim_end_matches('/');
+            instances.insert(
+                name.as_str(),
+                InstanceStatus {
+                    url,
+                    users: BTreeMap::new(),
+                },
+            );
+        }
+        for (instance, user, status) in self.tokens.status() {
+            if let Some(instance) = instances.get_mut(instance.as_str()) {
+                instance.users.insert(user.as_str(), status);
+            }
+        }
+        StatusPage {
+            version: env!("CARGO_PKG_VERSION"),
+            uptime_seconds: self.started.elapsed().as_secs(),
+            draining: self.draining.is_cancelled(),
+            instances,
+        }
+    }
+
     /// The listener's routes; each request carries its [`Peer`] as an extension.
     pub fn router(self: Arc<Self>) -> Router {
         Router::new()
@@ -94,6 +130,9 @@ impl Admin {
             .route("/readyz", get(readyz))
             .route("/metrics", get(metrics))
             .route("/status", get(status))
+            .route("/events", get(live::events))
+            .route("/", get(page))
+            .route("/dashboard/{file}", get(page))
             .route(
                 "/retry",
                 post(retry).fallback(|| async { refuse(Rejection::MethodNotAllowed { allow: "POST" }) }),
@@ -142,7 +181,8 @@ async fn admit(State(admin): State<Arc<Admin>>, request: Request, next: Next) ->
     };
     response
         .headers_mut()
-        .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        .entry(header::CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-store"));
     response
 }
 
@@ -296,29 +336,13 @@ struct InstanceStatus<'a> {
     users: BTreeMap<&'a str, Status>,
 }
 
+/// Rule 7.
+async fn page(State(admin): State<Arc<Admin>>, method: Method, uri: Uri, headers: HeaderMap) -> Response {
+    let page = admin.pages.answer(&method, uri.path(), &headers);
+    page.unwrap_or_else(|| refuse(Rejection::PathNotFound))
+}
+
 /// Rule 3.
 async fn status(State(admin): State<Arc<Admin>>) -> Response {
-    let mut instances: BTreeMap<&str, InstanceStatus<'_>> = BTreeMap::new();
-    for (name, url) in &admin.urls {
-        let url = url.as_str().trim_end_matches('/');
-        instances.insert(
-            name.as_str(),
-            InstanceStatus {
-                url,
-                users: BTreeMap::new(),
-            },
-        );
-    }
-    for (instance, user, status) in admin.tokens.status() {
-        if let Some(instance) = instances.get_mut(instance.as_str()) {
-            instance.users.insert(user.as_str(), status);
-        }
-    }
-    let page = StatusPage {
-        version: env!("CARGO_PKG_VERSION"),
-        uptime_seconds: admin.started.elapsed().as_secs(),
-        draining: admin.draining.is_cancelled(),
-        instances,
-    };
-    Json(page).into_response()
+    Json(admin.status_page()).into_response()
 }

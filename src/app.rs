@@ -26,7 +26,7 @@ use crate::admin::Admin;
 use crate::authorize::Authorize;
 use crate::body::{BodyLimits, RequestBody, TapeBudget};
 use crate::clock::Clock;
-use crate::console::graphiql;
+use crate::console::{dashboard, graphiql};
 use crate::error::{Accept, ProxyError};
 use crate::graphql::Judge;
 use crate::guard::{Guard, Rules, ViaId};
@@ -36,7 +36,7 @@ use crate::places::Places;
 use crate::proxy::{Inspection, Proxy, Route};
 use crate::server::{self, Listener, Peer, Place, Server};
 use crate::settings::watch::Logins;
-use crate::settings::{Reach, Settings, Shutdown};
+use crate::settings::{Provenance, Reach, Row, Settings, Shutdown};
 use crate::telemetry::otlp::{self, Export};
 use crate::telemetry::trace::Tracer;
 use crate::token::TokenSource;
@@ -85,11 +85,12 @@ pub struct App {
 }
 
 impl App {
-    /// Builds the parts, binds the listeners and starts to serve. Needs a tokio runtime.
+    /// Builds the parts, binds the listeners and starts to serve; `provenance` is what the dashboard shows of the
+    /// settings. Needs a tokio runtime.
     ///
     /// # Errors
     /// When a listener, TLS or a URL cannot be used.
-    pub fn start(settings: &Settings, clock: Clock) -> Result<Self, StartError> {
+    pub fn start(settings: &Settings, provenance: &Provenance, clock: Clock) -> Result<Self, StartError> {
         let listener = Listener::bind(&settings.listen.addresses)?;
         let places = listener.places();
         let addresses = tcp(&places);
@@ -129,7 +130,7 @@ impl App {
         if let Some(address) = &settings.admin {
             let listener = Listener::bind(std::slice::from_ref(address))?;
             admin_addresses = tcp(&listener.places());
-            let admin = Arc::new(admin(settings, &tokens, metrics, id, end.clone()));
+            let admin = Arc::new(admin(settings, provenance, &tokens, metrics, id, end.clone()));
             back = Some((Server::new(listener, settings.listen.limits), admin));
         }
 
@@ -288,6 +289,7 @@ async fn run(
     let mut parts = JoinSet::new();
     parts.spawn(upstream.age());
     if let Some((server, admin)) = back {
+        parts.spawn(Arc::clone(&admin).sample());
         let router = admin.router();
         parts.spawn(server.run(
             move |peer, request| answer(router.clone(), peer, request),
@@ -382,6 +384,7 @@ fn proxy(
 
 fn admin(
     settings: &Settings,
+    provenance: &Provenance,
     tokens: &Arc<TokenCache>,
     metrics: Arc<Metrics>,
     id: ViaId,
@@ -402,9 +405,20 @@ fn admin(
         Arc::clone(tokens),
         metrics,
         urls.collect(),
-        Guard::new(rules, id, &[]),
+        dashboard::pages(&shown(provenance)),
+        Guard::new(rules, id, dashboard::PATHS),
         end,
     )
+}
+
+/// The settings, as the dashboard shows them.
+fn shown(provenance: &Provenance) -> Vec<dashboard::Setting> {
+    let setting = |row: &Row| dashboard::Setting {
+        key: row.key.clone(),
+        value: row.value.to_string(),
+        source: row.source.as_ref().map(ToString::to_string),
+    };
+    provenance.rows().iter().map(setting).collect()
 }
 
 /// Tells the metrics what the cache knows.

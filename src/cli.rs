@@ -247,7 +247,7 @@ async fn run_until_signalled(sources: Sources, loaded: &Loaded) -> Result<(), Bo
     // Once the end has begun nobody listens for these two, and they do nothing.
     let mut hang_up = signal(SignalKind::hangup())?;
     let mut louder = signal(SignalKind::user_defined1())?;
-    let app = App::start(&loaded.settings, Clock::system())?;
+    let app = App::start(&loaded.settings, &loaded.provenance, Clock::system())?;
     let mut credentials = Watch::new(sources, loaded);
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),

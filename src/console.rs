@@ -10,6 +10,7 @@
 //! What is other people's work stands in `assets/vendor`, with its licences, its digests, and the script that makes
 //! it again; cargo runs no npm.
 
+pub mod dashboard;
 pub mod graphiql;
 
 use std::collections::BTreeMap;

@@ -11,6 +11,7 @@
 
 mod operations;
 mod process;
+pub mod recent;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -31,6 +32,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use self::operations::Operations;
+use self::recent::Recent;
 use crate::graphql::Operation;
 use crate::name::Name;
 
@@ -55,6 +57,7 @@ pub struct Metrics {
     requests: Family<RequestLabels, Counter>,
     rejections: Family<CodeLabel, Counter>,
     operations: Operations,
+    recent: Recent,
     in_flight: Gauge,
     connections: Gauge,
 }
@@ -251,6 +254,7 @@ impl Metrics {
             requests,
             rejections,
             operations,
+            recent: Recent::default(),
             in_flight,
             connections,
             registry,
@@ -267,6 +271,12 @@ impl Metrics {
             opened.clone(),
         );
         self
+    }
+
+    /// The last failed requests, and those of the moment.
+    #[must_use]
+    pub fn recent(&self) -> &Recent {
+        &self.recent
     }
 
     /// Counts requests that have not ended.

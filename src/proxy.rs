@@ -292,7 +292,7 @@ impl Proxy {
 
     /// Hands the answer on as it comes; its end is the end of the exchange, and frees its place.
     fn stream(&self, answer: Response<Incoming>, place: Place, mut exchange: Exchange) -> Response<Body> {
-        exchange.status = answer.status();
+        exchange.answered(answer.status());
         let on_end = move |End { ending, bytes }| {
             drop(place);
             match ending {

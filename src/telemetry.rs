@@ -18,6 +18,7 @@ use tracing::Level;
 
 use crate::body::Tally;
 use crate::graphql::Operation;
+use crate::metrics::recent::{Failed, Fared, wall_millis};
 use crate::metrics::{Ended, Metrics, Present, Replay};
 use crate::name::Name;
 
@@ -80,6 +81,8 @@ pub struct Exchange {
     pub token_wait: Duration,
     /// The wait for the head of the last answer.
     pub upstream_wait: Duration,
+    /// From the head of the request to that of upstream's answer, once there is one.
+    head_after: Option<Duration>,
 }
 
 /// Why the proxy itself answered, or cut the answer.
@@ -126,7 +129,14 @@ impl Exchange {
             attempts: 0,
             token_wait: Duration::ZERO,
             upstream_wait: Duration::ZERO,
+            head_after: None,
         }
+    }
+
+    /// The head of upstream's answer is there.
+    pub fn answered(&mut self, status: StatusCode) {
+        self.status = status;
+        self.head_after = Some(self.started.elapsed());
     }
 
     /// The answer has come to its end, after `bytes` of its body.
@@ -162,6 +172,51 @@ impl Exchange {
         self.tell(0);
     }
 
+    /// Whose fault it was that the request failed, if it did.
+    fn fault(&self) -> Option<&'static str> {
+        match (&self.failure, self.status.as_u16()) {
+            (Some(failure), _) => Some(failure.fault),
+            // No new token cured it.
+            (None, 401) => Some("identity"),
+            (None, 400..=499) => Some("client"),
+            (None, 500..) => Some("upstream"),
+            (None, _) => None,
+        }
+    }
+
+    /// What the dashboard shows.
+    fn tell_who_looks(&self) {
+        let recent = self.metrics.recent();
+        let fault = self.fault();
+        if let Some(fault) = fault {
+            recent.keep(Failed {
+                at: wall_millis(),
+                method: self.method.to_string(),
+                path: clip(self.uri.path()).to_owned(),
+                instance: self.instance.as_ref().map(Name::to_string),
+                status: self.status.as_u16(),
+                code: self.failure.as_ref().map(|failure| failure.code),
+                fault,
+                request_id: self.request_id.to_str().unwrap_or_default().to_owned(),
+            });
+        }
+        // A page is no request of an application.
+        if fault.is_some() || self.instance.is_some() {
+            recent.count(|| Fared {
+                fault,
+                upstream: self.head_after.map(|_| self.upstream_wait),
+                own: self.own_share(),
+            });
+        }
+    }
+
+    /// What the proxy itself took of the time to the head. A replay hides the wait for the first attempt.
+    fn own_share(&self) -> Option<Duration> {
+        let waits = self.token_wait + self.upstream_wait;
+        let once = self.head_after.filter(|_| self.attempts == 1);
+        once.map(|head_after| head_after.saturating_sub(waits))
+    }
+
     fn tell(&mut self, bytes: u64) {
         self.told = true;
         self.span.end(self, bytes);
@@ -175,6 +230,7 @@ impl Exchange {
             duration: self.started.elapsed(),
             upstream: self.upstream_wait,
         });
+        self.tell_who_looks();
         let level = match (self.access, &self.failure) {
             (AccessLog::None, _) => return,
             (AccessLog::Errors | AccessLog::All, Some(failure)) => failure.level,

@@ -70,15 +70,24 @@ async fn rule_1_a_page_names_nothing_that_is_not_in_the_program() {
         let (head, body) = ask(path, &[]).await;
         assert_eq!(head.status(), StatusCode::OK, "{path}");
         assert!(!head.headers().contains_key(LOCATION));
-        if head.headers()[CONTENT_TYPE] != "text/html; charset=utf-8" {
-            continue;
+        if head.headers()[CONTENT_TYPE] == "text/html; charset=utf-8" {
+            assert_names_known(&body, &pages(), &[]);
         }
-        let text = String::from_utf8(body.to_vec()).unwrap();
-        for attribute in ["src=\"", "href=\""] {
-            for rest in text.split(attribute).skip(1) {
-                let named = rest.split('"').next().unwrap();
-                assert!(pages().0.contains_key(named), "{named}");
-            }
+    }
+    let dashboard = dashboard::pages(&[]);
+    assert!(dashboard.0.keys().copied().eq(dashboard::PATHS.iter().copied()));
+    let others = ["/metrics", "/status"];
+    assert_names_known(&dashboard.0["/"].plain().unwrap(), &dashboard, &others);
+}
+
+#[track_caller]
+fn assert_names_known(page: &[u8], pages: &Pages, others: &[&str]) {
+    let text = str::from_utf8(page).unwrap();
+    for attribute in ["src=\"", "href=\""] {
+        for rest in text.split(attribute).skip(1) {
+            let named = rest.split('"').next().unwrap();
+            let known = pages.0.contains_key(named) || others.contains(&named);
+            assert!(known, "{named}");
         }
     }
 }

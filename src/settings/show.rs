@@ -5,7 +5,7 @@ use std::fmt;
 use super::problem::Source;
 
 /// The settled value of each key with its source, in the order of the keys.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Provenance(Vec<Row>);
 
 /// One setting.

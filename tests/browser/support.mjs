@@ -7,6 +7,7 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
+import { createServer } from "node:net";
 import { createInterface } from "node:readline";
 import { chromium } from "playwright-core";
 
@@ -26,13 +27,27 @@ async function* linesOf(child, stream) {
   }
 }
 
+const ends = new WeakMap();
+
+/** Ends what a test began in the reverse order: pages before the programs that serve them. */
+function atEnd(t, end) {
+  if (!ends.has(t)) {
+    ends.set(t, []);
+    t.after(async () => {
+      for (const end of ends.get(t).reverse()) await end();
+    });
+  }
+  ends.get(t).push(end);
+}
+
 function started(t, program, args, env) {
   const child = spawn(program, args, { env, stdio: ["ignore", "pipe", "pipe"] });
   const ended = new Promise((resolve) => child.once("exit", resolve));
-  t.after(async () => {
+  child.stop = async () => {
     child.kill("SIGTERM");
     await ended;
-  });
+  };
+  atEnd(t, child.stop);
   return child;
 }
 
@@ -62,6 +77,7 @@ export async function startSandbox(t, args = []) {
 
 /** A proxy before the sandbox; `set` are settings as `--set` takes them. */
 export async function startProxy(t, sandbox, { set = [], env = {} } = {}) {
+  // Of two `--set` of one key the later wins.
   const free = ["listen.address=localhost:0", "admin.address=localhost:0", "log.format=json"];
   const args = [...free, ...set].flatMap((setting) => ["--set", setting]);
   const child = started(t, FLUENT_AUTH_PROXY_BIN, args, {
@@ -80,7 +96,7 @@ export async function startProxy(t, sandbox, { set = [], env = {} } = {}) {
     if (event.message === "serving") {
       const url = (list) => `http://localhost:${list.match(/:(\d+)[,\]]/)[1]}`;
       child.stderr.resume();
-      return { url: url(event.listen), admin: url(event.admin), kill: (signal) => child.kill(signal) };
+      return { url: url(event.listen), admin: url(event.admin), stop: child.stop };
     }
   }
   throw new Error(`the proxy ended before it served:\n${told.join("\n")}`);
@@ -93,6 +109,16 @@ export const graphql = (proxy, query, headers = {}) =>
     headers: { "content-type": "application/json", ...headers },
     body: JSON.stringify({ query }),
   });
+
+/** A port that was free a moment ago, for a program that must come back to it. */
+export function freePort() {
+  return new Promise((resolve) => {
+    const server = createServer().listen(0, "127.0.0.1", () => {
+      const { port } = server.address();
+      server.close(() => resolve(port));
+    });
+  });
+}
 
 /** A browser that ends with the test. */
 export async function startBrowser(t) {
@@ -109,7 +135,7 @@ export async function startBrowser(t) {
       "--disable-sync",
     ],
   });
-  t.after(() => browser.close());
+  atEnd(t, () => browser.close());
   return browser;
 }
 
@@ -146,7 +172,7 @@ export async function openPage(t, browser, proxy, { viewport = DESKTOP, colorSch
       faults.push(`${message.type()}: ${text}`);
     }
   });
-  t.after(async () => {
+  atEnd(t, async () => {
     await context.close();
     assert.deepEqual(faults, [], "the page is free of faults");
   });

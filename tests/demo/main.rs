@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use fluent_auth_proxy::app::{App, StartError};
 use fluent_auth_proxy::clock::Clock;
 use fluent_auth_proxy::server::Address;
-use fluent_auth_proxy::settings::{Settings, Sources};
+use fluent_auth_proxy::settings::{Provenance, Settings, Sources};
 use fluent_auth_proxy::telemetry;
 use fluent_sandbox::{
     Config, DEFAULT_CLIENT_ID, DEFAULT_CLIENT_SECRET, DEFAULT_PASSWORD, DEFAULT_USERNAME, Sandbox,
@@ -20,12 +20,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let sandbox = Sandbox::start(Config::default()).await?;
     let mut settings = settings(&sandbox)?;
     telemetry::init(&settings.log);
-    let app = match App::start(&settings, Clock::system()) {
+    let app = match App::start(&settings, &Provenance::default(), Clock::system()) {
         Err(StartError::Bind(error)) => {
             say(&format!("{error}: using other ports."));
             settings.listen.addresses = vec![Address::Localhost(0)];
             settings.admin = Some(Address::Localhost(0));
-            App::start(&settings, Clock::system())?
+            App::start(&settings, &Provenance::default(), Clock::system())?
         }
         started => started?,
     };

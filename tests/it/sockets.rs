@@ -8,6 +8,7 @@ use std::process::Stdio;
 
 use fluent_auth_proxy::app::App;
 use fluent_auth_proxy::clock::Clock;
+use fluent_auth_proxy::settings::Provenance;
 use http::Request;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -94,9 +95,13 @@ async fn a_dead_socket_is_replaced_and_one_in_use_stops_the_start() {
     drop(UnixListener::bind(&path).unwrap());
     let (_sandbox, proxy) = start(&at(&path)).await;
     Client::unix(&path).graphql("{ me { id } }").await.assert_good();
-    let refused = App::start(&settings(NOWHERE, &at(&path)), Clock::system())
-        .err()
-        .unwrap();
+    let refused = App::start(
+        &settings(NOWHERE, &at(&path)),
+        &Provenance::default(),
+        Clock::system(),
+    )
+    .err()
+    .unwrap();
     let sentence = format!(
         "cannot listen on unix:{}: another process listens there",
         path.display()

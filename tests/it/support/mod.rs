@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use fluent_auth_proxy::app::App;
 use fluent_auth_proxy::clock::Clock;
-use fluent_auth_proxy::settings::{Settings, Sources};
+use fluent_auth_proxy::settings::{Provenance, Settings, Sources};
 use fluent_sandbox::{Account, Config, Sandbox};
 use tokio::net::TcpSocket;
 
@@ -156,7 +156,7 @@ impl Proxy {
     /// Starts one that goes by this clock. Needs a runtime.
     pub(crate) fn with_clock(settings: &Settings, clock: Clock) -> Self {
         logs::capture();
-        let app = App::start(settings, clock).unwrap();
+        let app = App::start(settings, &Provenance::default(), clock).unwrap();
         // One that stands at Unix sockets only has none.
         let address = app.addresses().first().copied();
         let address = address.unwrap_or((std::net::Ipv4Addr::UNSPECIFIED, 0).into());
