@@ -83,7 +83,8 @@ async fn event(stream: &mut Incoming, name: &str) -> Value {
 async fn the_stream_tells_how_things_stand_and_then_what_is_new() {
     let (sandbox, proxy) = start("").await;
     proxy.client().graphql("{ me { id } }").await.assert_good();
-    sandbox.faults().inject(Place::Api, Times::Once, Fault::Close);
+    // A query is sent once more where its connection died.
+    sandbox.faults().inject(Place::Api, Times::Count(2), Fault::Close);
     let failed = proxy.client().graphql("{ me { id } }").await;
     failed.assert_refused(502, "UPSTREAM_INTERRUPTED");
     proxy.client().get("/nowhere?a=query").await;

@@ -1,5 +1,6 @@
 //! The real program, in a process of its own.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::process::Stdio;
 
@@ -13,6 +14,8 @@ use super::{Client, environment};
 /// A running `fluent-auth-proxy serve`; killed when dropped.
 pub(crate) struct Process {
     child: Child,
+    /// The lines before the one that said that it serves.
+    early: VecDeque<String>,
     lines: mpsc::UnboundedReceiver<String>,
     address: SocketAddr,
     admin: SocketAddr,
@@ -61,6 +64,7 @@ impl Process {
                 let _ = sender.send(line);
             }
         });
+        let mut early = VecDeque::new();
         loop {
             let line = checked(super::soon(lines.recv()).await).expect("the program ended before it served");
             let event: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
@@ -76,9 +80,11 @@ impl Process {
                     address: first("listen"),
                     admin: first("admin"),
                     child,
+                    early,
                     lines,
                 };
             }
+            early.push_back(line);
         }
     }
 
@@ -102,9 +108,12 @@ impl Process {
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 
-    /// The next line of the log.
+    /// The next line of the log, but for the one that says that it serves.
     pub(crate) async fn line(&mut self) -> Option<String> {
-        checked(self.lines.recv().await)
+        match self.early.pop_front() {
+            Some(line) => Some(line),
+            None => checked(self.lines.recv().await),
+        }
     }
 
     /// Where it listens.
