@@ -11,7 +11,7 @@ use tokio::process::Command;
 use tokio::task::JoinSet;
 
 use super::support::{
-    Client, PASSWORD, Process, RedisServer, USERNAME, account, assert_clean, fluent, sandbox, soon,
+    Client, PASSWORD, Process, RedisServer, USERNAME, account, assert_clean, fluent, garbage, sandbox, soon,
 };
 use super::tls::{Authority, server};
 
@@ -277,14 +277,7 @@ async fn no_request_fails_when_the_server_answers_garbage() {
     let sandbox = sandbox(short_lived(3)).await;
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("garbage.sock");
-    let listener = tokio::net::UnixListener::bind(&socket).unwrap();
-    let answering = tokio::spawn(async move {
-        loop {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            let garbage = b"HTTP/1.1 400 Bad Request\r\n\r\n";
-            let _ = tokio::io::AsyncWriteExt::write_all(&mut stream, garbage).await;
-        }
-    });
+    let answering = garbage(&socket);
     let processes = start(2, || with_redis(&sandbox.url(), &socket)).await;
     let mut load = Load::on(&processes);
     load.for_tokens(&sandbox, 2).await;

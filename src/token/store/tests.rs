@@ -17,7 +17,7 @@ use crate::token::OAuthError;
 
 #[path = "../../../tests/it/support/redis.rs"]
 mod server;
-use server::RedisServer;
+use server::{RedisServer, garbage};
 
 const LIFE: Duration = Duration::from_mins(1);
 const REFUSAL: Refusal = Refusal {
@@ -283,14 +283,7 @@ async fn a_full_server_takes_no_writes_and_is_still_read() {
 async fn a_server_that_is_no_redis_is_told_in_time() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("garbage.sock");
-    let listener = tokio::net::UnixListener::bind(&socket).unwrap();
-    let answering = tokio::spawn(async move {
-        loop {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            let _ =
-                tokio::io::AsyncWriteExt::write_all(&mut stream, b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
-        }
-    });
+    let answering = garbage(&socket);
     let error = redis_at(&socket).shelf(&login()).read().await.unwrap_err();
     assert!(
         matches!(error, StoreError::Nonsense | StoreError::Unreachable),

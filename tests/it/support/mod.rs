@@ -32,7 +32,7 @@ pub(crate) use frozen::Frozen;
 pub(crate) use logs::logged;
 pub(crate) use process::Process;
 pub(crate) use raw::{BlackHole, Raw, RawUpstream};
-pub(crate) use redis::RedisServer;
+pub(crate) use redis::{RedisServer, garbage};
 pub(crate) use secrets::{CLIENT_SECRET, PASSWORD, assert_clean, assert_logins_are_few};
 
 /// The user whom the sandbox of a test knows.

@@ -5,7 +5,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::net::UnixStream;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::task::JoinHandle;
 
 /// A server of a test's own, on a socket in a folder of its own; killed when dropped.
 pub(crate) struct RedisServer {
@@ -50,6 +52,17 @@ impl Drop for RedisServer {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// What is no Redis, and answers with garbage; it ends with the task.
+pub(crate) fn garbage(socket: &Path) -> JoinHandle<()> {
+    let listener = UnixListener::bind(socket).unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+        }
+    })
 }
 
 async fn serve(socket: &Path, options: &[&str]) -> Child {
