@@ -2,8 +2,8 @@
 //!
 //! 1. Folders are watched, not files: Kubernetes swaps a link beside the files (`..data`), editors rename over them.
 //!    Where no events come (another system than Linux, a network's file system, a file behind a link), all is read
-//!    again each [`POLL`].
-//! 2. What is read is taken after two equal readings, [`SETTLED`] apart: so no half-written file, and no old secret
+//!    again each half minute.
+//! 2. What is read is taken after two equal readings, 250 ms apart: so no half-written file, and no old secret
 //!    with a new one, is ever sent.
 //! 3. What cannot be read changes nothing: the credentials at hand stay, and the log says so once.
 //! 4. Nothing but credentials changes (user, password, client id and client secret): for other settings the program

@@ -70,7 +70,8 @@ fn welcome(sandbox: &Sandbox, app: &App) -> String {
     curl -s http://localhost:{proxy}/graphql -H 'content-type: application/json' \
       -d '{{"query":"{{ orders(first: 3) {{ edges {{ node {{ id ref status totalPrice }} }} }} }}"}}'
 
-  How it stands: http://localhost:{admin}/status
+  Try queries in a browser: http://localhost:{proxy}/
+  How it stands: http://localhost:{admin}/
   Ctrl-C ends it.
 "#
     )
