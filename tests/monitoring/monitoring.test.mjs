@@ -1,7 +1,8 @@
 // What a real Prometheus makes of the real program: the scrape, the dashboard's expressions, and each alert.
 //
-// The rules are those of deploy/, with their times shortened to seconds. Four programs are scraped: one that is well,
-// one whose credentials are refused, one whose logins and requests fail later on, and one that is not there.
+// The rules are those of deploy/, with their times shortened to seconds. Five programs are scraped: one that is well,
+// one whose credentials are refused, one whose logins and requests fail later on, one whose shared cache is away, and one
+// that is not there.
 
 import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
@@ -17,8 +18,6 @@ const RULES = readFileSync(join(DEPLOY, "prometheus", "rules.yml"), "utf8");
 const DASHBOARD = JSON.parse(readFileSync(join(DEPLOY, "grafana", "fluent-auth-proxy.json"), "utf8"));
 const PATIENCE = 120_000;
 
-// Counted by what is not switched on here, and so without a value.
-const IDLE = ["fluent_auth_proxy_shared_cache_errors_total"];
 // The account that a sandbox knows by default.
 const ACCOUNT = {
   FLUENT_USERNAME: "demo",
@@ -30,7 +29,7 @@ const ACCOUNT = {
 const children = [];
 const folder = mkdtempSync(join(tmpdir(), "monitoring-"));
 let prometheus;
-let well, refused, failing;
+let well, refused, failing, alone;
 
 after(() => {
   for (const child of children) child.kill("SIGKILL");
@@ -104,11 +103,17 @@ async function eventually(what, told) {
 }
 
 before(async () => {
-  const [fluent, unsteady] = await Promise.all([sandbox(), sandbox("--token-lifetime", "30")]);
-  [well, refused, failing] = await Promise.all([
-    proxy(fluent),
+  const [fluent, unsteady, brief] = await Promise.all([
+    sandbox(),
+    sandbox("--token-lifetime", "30"),
+    // The store is asked as often as a token is wanted.
+    sandbox("--token-lifetime", "10"),
+  ]);
+  [well, refused, failing, alone] = await Promise.all([
+    proxy(fluent, { FLUENT_PROXY__GRAPHQL__INSPECT: "true" }),
     proxy(fluent, { FLUENT_PASSWORD: "wrong" }),
     proxy(unsteady),
+    proxy(brief, { FLUENT_PROXY__CACHE__STORE: "redis", FLUENT_PROXY__CACHE__REDIS_URL: "redis+unix:///nowhere.sock" }),
   ]);
   const rules = RULES.replaceAll(/^ +for: .*\n/gm, "").replaceAll(/\[\d+m\]/g, "[15s]");
   writeFileSync(join(folder, "rules.yml"), rules);
@@ -120,6 +125,7 @@ before(async () => {
       job("fluent-auth-proxy", well.admin),
       job("fluent-auth-proxy-refused", refused.admin),
       job("fluent-auth-proxy-failing", failing.admin),
+      job("fluent-auth-proxy-alone", alone.admin),
       job("fluent-auth-proxy-gone", "127.0.0.1:9"),
     ],
   };
@@ -150,7 +156,7 @@ test("a real scrape has no warning", async () => {
   const scraped = await eventually(
     async () => {
       const targets = (await api("targets")).data.activeTargets.filter((target) => !target.scrapePool.endsWith("gone"));
-      const done = targets.length === 3 && targets.every((target) => target.health !== "unknown");
+      const done = targets.length === 4 && targets.every((target) => target.health !== "unknown");
       return done && targets;
     },
     () => "for the first scrapes",
@@ -205,7 +211,7 @@ test("the dashboard asks for what there is, and gets it", async () => {
         last = await query(filled);
         assert.equal(last.status, "success", `${filled}: ${last.error}`);
         assert.equal(last.warnings, undefined);
-        return last.data.result.length > 0 || IDLE.some((name) => filled.includes(name));
+        return last.data.result.length > 0;
       },
       () => `${filled} gives ${JSON.stringify(last)}`,
     );
@@ -217,8 +223,7 @@ test("the rules and what they advise name only metrics that there are", async ()
   const names = Array.from(RULES.matchAll(/\b(fluent_auth_proxy|process)_\w+/g), ([name]) => name);
   assert.ok(names.length > 10);
   for (const name of names) {
-    const there = known.has(name) || known.has(`${name}_bucket`) || IDLE.includes(name);
-    assert.ok(there, name);
+    assert.ok(known.has(name) || known.has(`${name}_bucket`), name);
   }
 });
 
@@ -226,18 +231,19 @@ test("each alert fires for who is in trouble, and none for who is well", async (
   const wanted = {
     "fluent-auth-proxy-gone": ["FluentProxyDown"],
     "fluent-auth-proxy-refused": ["FluentProxyCredentialsRefused", "FluentProxyErrorRatio", "FluentProxyNothingReady"],
+    "fluent-auth-proxy-alone": ["FluentProxySharedCacheDown"],
     "fluent-auth-proxy-failing": ["FluentProxySlow", "FluentProxyTokenNotRenewed"],
   };
   const all = RULES.match(/(?<=- alert: )\w+/g);
   const tried = new Set(Object.values(wanted).flat());
-  // It takes a shared store; its rule test stands in rules.test.yml.
-  assert.deepEqual(all.filter((alert) => !tried.has(alert)), ["FluentProxySharedCacheDown"]);
+  assert.deepEqual(all.filter((alert) => !tried.has(alert)), []);
   const slow = [];
   let seen;
   await eventually(
     async () => {
       await ask(well);
       await ask(refused);
+      assert.equal(await ask(alone), 200);
       // While it has a token; later its requests fail at once.
       if (slow.length < 10) slow.push(ask(failing).catch(() => {}));
       const fired = await query('count by (job, alertname) (count_over_time(ALERTS{alertstate="firing"}[10m]))');
