@@ -39,7 +39,7 @@ pub struct Answer {
 ///
 /// # Errors
 /// [`Trouble::Nonsense`] when it is not JSON, or holds no token.
-pub(super) fn granted(body: &[u8], token_key: &[String]) -> Result<Answer, Trouble> {
+pub fn granted(body: &[u8], token_key: &[String]) -> Result<Answer, Trouble> {
     let mut root: Value =
         serde_json::from_slice(body).map_err(|_| Trouble::Nonsense("its body is not JSON"))?;
     let expires_in = beside(&root, token_key)
@@ -57,7 +57,8 @@ pub(super) fn granted(body: &[u8], token_key: &[String]) -> Result<Answer, Troub
 }
 
 /// Reads any answer but a 200; `body` is as much of it as could be had.
-pub(super) fn declined(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> GrantError {
+#[must_use]
+pub fn declined(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> GrantError {
     let said: Value = serde_json::from_slice(body).unwrap_or_default();
     let refused = match status {
         StatusCode::NOT_FOUND

@@ -10,7 +10,7 @@
 
 pub mod file;
 pub mod names;
-mod record;
+pub mod record;
 pub mod redis;
 pub mod seal;
 #[cfg(test)]

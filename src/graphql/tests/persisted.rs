@@ -1,5 +1,8 @@
 //! Rule 6, manifests, and documents that are trusted.
 
+use proptest::prelude::*;
+use proptest::sample::select;
+
 use super::*;
 
 const HASH: &str = "ecf4edb46db40b5132295c0291d62fb65d6759a9eedfa4d5d612dd5ec54a6b38";
@@ -159,5 +162,41 @@ fn a_manifest_has_one_of_two_forms() {
             ManifestError::Document("a".to_owned()),
             "{text}"
         );
+    }
+}
+
+/// Members of a request with hashes, documents and names, good and odd.
+fn odd_request() -> impl Strategy<Value = String> {
+    let hash = select(vec![HASH, "m", "é\"", "unknown"]).prop_map(|hash| hash_alone(hash).to_string());
+    let member = prop_oneof![
+        4 => hash.prop_map(|hash| format!(r#""extensions":{hash}"#)),
+        1 => Just(r#""\u0065xtensions":{"persistedQuery":{"sha256Hash":"m"},"x":[{"}":1}]}"#.to_owned()),
+        1 => select(vec!["null", "\"{ a }\"", "\"query Me { me }\"", "7"])
+            .prop_map(|query| format!(r#""query":{query}"#)),
+        1 => select(vec!["null", "\"Me\"", "\"\\u004de\"", "\"\""])
+            .prop_map(|name| format!(r#""operationName":{name}"#)),
+        1 => Just(r#""variables": {"big": 1e999, "a\"": "\ud83d\ude00"}"#.to_owned()),
+        1 => Just(r#""Query":null"#.to_owned()),
+    ];
+    let request =
+        prop::collection::vec(member, 0..5).prop_map(|members| format!("{{{}}}", members.join(",")));
+    prop_oneof![
+        4 => request.clone(),
+        1 => prop::collection::vec(request, 0..3).prop_map(|requests| format!("[{}]", requests.join(","))),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn rule_6_what_is_sent_passes_by_itself_as_the_same(body in odd_request()) {
+        for trusted in [Trusted::Any, Trusted::Only] {
+            let Ok(judged) = post(with_manifest(trusted), &body) else { continue };
+            let Some(Instead::Body(sent)) = judged.instead else { continue };
+            let again = post(with_manifest(trusted), &sent).unwrap();
+            prop_assert_eq!(again.operation, judged.operation);
+            prop_assert_eq!(again.instead, None);
+        }
     }
 }

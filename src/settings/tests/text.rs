@@ -1,6 +1,8 @@
 //! Text stays text, whatever it looks like and wherever it comes from.
 
-use super::{Trial, password};
+use proptest::prelude::{Strategy, prop_oneof};
+
+use super::{Settings, Trial, password};
 
 /// Texts that meaner readers would change.
 const ODD: [&str; 9] = [
@@ -88,6 +90,34 @@ proptest::proptest! {
             proptest::prop_assert!(!loaded.provenance.to_string().contains(&text));
         }
     }
+
+    #[test]
+    fn no_secret_is_shown_whatever_follows_it(lines in proptest::collection::vec(odd_line(), 0..6)) {
+        let secrets = "[fluent]\npassword = 'hunter2'\nclient_secret = 'hunter3'\n";
+        let trial = Trial::needed()
+            .without("FLUENT_PASSWORD")
+            .without("FLUENT_CLIENT_SECRET")
+            .variable("FLUENT_PROXY__UPSTREAM__PROXY", "http://p:hunter4@localhost:1")
+            .file(&format!("{secrets}{}", lines.join("\n")));
+        let shown = match Settings::load(&trial.sources) {
+            Ok(loaded) => format!("{} {loaded:?}", loaded.provenance),
+            Err(problems) => format!("{problems} {problems:?}"),
+        };
+        proptest::prop_assert!(!shown.contains("hunter"), "{}", shown);
+    }
+}
+
+/// A line of a settings file, or what its writer took for one.
+fn odd_line() -> impl Strategy<Value = String> {
+    let key =
+        r"(url|password|client_secret|pasword|token\.extra\.a|users\.ops\.password|address|paths|proxy)";
+    let value = r#"('x'|"\\u00e9"|'''|"""|7|007|true|\[\]|\['/a', 1\]|\{ a = 'b' \}|2024-01-01|[ -~]{0,12})"#;
+    let table = r"\[(fluent|fluent\.token|instances\.eu|listen|upstream|cache|\[log\]|nowhere|'q')\]";
+    prop_oneof![
+        4 => (key, value).prop_map(|(key, value)| format!("{key} = {value}")),
+        2 => table,
+        1 => "[^/]{0,20}",
+    ]
 }
 
 /// A basic string of TOML, every character that is not a letter or digit escaped.

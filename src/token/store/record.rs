@@ -66,7 +66,8 @@ pub(super) fn millis(duration: Duration) -> u64 {
 }
 
 /// What a store tells, from the sealed values that it has.
-pub(super) fn reading(
+#[must_use]
+pub fn reading(
     now: StoreTime,
     (names, seal): (&Names, &Seal),
     (sealed_entry, sealed_refusal): (Option<Vec<u8>>, Option<Vec<u8>>),
@@ -141,4 +142,63 @@ pub(super) fn refusal(plain: &[u8], now: StoreTime) -> Option<(Refusal, StoreTim
         error: *ERRORS.iter().find(|error| error.to_string() == record.error)?,
     };
     (record.at <= now.0 && now.0 < record.until).then_some((refusal, StoreTime(record.until)))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::tests::login;
+    use super::*;
+
+    const NOW: StoreTime = StoreTime(1_000_000);
+
+    fn time() -> impl Strategy<Value = u64> {
+        prop_oneof![NOW.0 - 2..NOW.0 + 3, any::<u64>()]
+    }
+
+    /// An entry or a refusal as other versions and hands might write them.
+    fn written() -> impl Strategy<Value = String> {
+        let word = || "(T|R|invalid_grant|unnamed|400|99|\"|é)";
+        let entry = (word(), prop::option::of(word()), time(), time(), time()).prop_map(
+            |(token, refresh_token, issued_at, expires_at, gone_at)| {
+                serde_json::json!({
+                    "token": token, "refresh_token": refresh_token,
+                    "issued_at": issued_at, "expires_at": expires_at, "gone_at": gone_at,
+                })
+                .to_string()
+            },
+        );
+        let refusal = (0_u16..1100, word(), time(), time()).prop_map(|(status, error, at, until)| {
+            serde_json::json!({"status": status, "error": error, "at": at, "until": until}).to_string()
+        });
+        prop_oneof![4 => entry, 4 => refusal, 1 => ".{0,60}"]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn nothing_is_believed_that_has_ended_or_was_sealed_elsewhere(plain in written()) {
+            let login = login();
+            let (names, seal) = (Names::of("p", &login), Seal::of(&login, None));
+            let read = |entry, refusal| reading(NOW, (&names, &seal), (Some(entry), Some(refusal)), []);
+            let entry = seal.seal(&names.entry, plain.as_bytes()).unwrap();
+            let refusal = seal.seal(&names.refusal, plain.as_bytes()).unwrap();
+
+            for nothing in [
+                read(plain.clone().into_bytes(), plain.clone().into_bytes()),
+                read(refusal.clone(), entry.clone()),
+            ] {
+                prop_assert!(nothing.entry.is_none() && nothing.refusal.is_none());
+            }
+            let believed = read(entry, refusal);
+            if let Some(entry) = believed.entry {
+                let lives = entry.expires_at > NOW;
+                prop_assert!(lives || entry.refresh_token.is_some());
+                prop_assert!(entry.issued_at <= NOW || !lives);
+            }
+            prop_assert!(believed.refusal.is_none_or(|(_, until)| until > NOW));
+        }
+    }
 }
