@@ -5,7 +5,8 @@
 //!    inline. No other page may frame it or read what it is made of.
 //! 3. A browser asks again each time and is told when it has the same bytes already, so that a new program is
 //!    seen at once.
-//! 4. Large files are kept compressed, and handed out so to whoever takes that.
+//! 4. Large files are kept compressed, and handed out so to whoever takes that. For the others each is unpacked
+//!    once, and shared: any number of slow readers holds one copy.
 //!
 //! What is other people's work stands in `assets/vendor`, with its licences, its digests, and the script that makes
 //! it again; cargo runs no npm.
@@ -15,6 +16,7 @@ pub mod graphiql;
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
+use std::sync::OnceLock;
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -56,6 +58,8 @@ struct File {
     media_type: &'static str,
     form: Form,
     bytes: Bytes,
+    /// What compressed bytes unpack to, once somebody wanted it.
+    unpacked: OnceLock<Bytes>,
     /// A weak one, as it is the same for both forms.
     tag: HeaderValue,
 }
@@ -106,6 +110,7 @@ impl File {
             media_type,
             form,
             bytes,
+            unpacked: OnceLock::new(),
             tag: HeaderValue::try_from(tag).unwrap_or_else(|_| HeaderValue::from_static("W/\"\"")),
         }
     }
@@ -164,9 +169,12 @@ impl File {
         match self.form {
             Form::Plain => Ok(self.bytes.clone()),
             Form::Gzip => {
-                let mut plain = Vec::new();
-                GzDecoder::new(&*self.bytes).read_to_end(&mut plain)?;
-                Ok(plain.into())
+                if let Some(unpacked) = self.unpacked.get() {
+                    return Ok(unpacked.clone());
+                }
+                let mut unpacked = Vec::new();
+                GzDecoder::new(&*self.bytes).read_to_end(&mut unpacked)?;
+                Ok(self.unpacked.get_or_init(|| unpacked.into()).clone())
             }
         }
     }

@@ -182,3 +182,12 @@ async fn what_there_is_to_choose_from_begins_with_the_default() {
     ]});
     assert_eq!(config, wanted);
 }
+
+#[test]
+fn any_number_of_readers_holds_one_copy_of_what_is_unpacked() {
+    let pages = pages();
+    let large = pages.0.values().find(|file| file.form == Form::Gzip).unwrap();
+    let (one, other) = (large.plain().unwrap(), large.plain().unwrap());
+    assert!(one.len() > large.bytes.len());
+    assert_eq!(one.as_ptr(), other.as_ptr());
+}
