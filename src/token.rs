@@ -8,6 +8,7 @@ pub mod cache;
 pub mod digest;
 pub mod grant;
 pub mod ledger;
+pub(crate) mod life;
 pub mod store;
 
 use std::fmt;

@@ -26,7 +26,9 @@ use crate::settings::{Instance, Loaded, Settings, Source};
 use crate::token::answer::Answer;
 use crate::token::grant::{Granter, Grants, Login};
 use crate::token::ledger::MOST_IN_WINDOW;
-use crate::token::store::{self, Change, Entry, Lease, Reading, Shelf};
+use crate::token::life::Life;
+use crate::token::store::seen::Seen;
+use crate::token::store::{self, Change, LEASE_SLACK, Lease, Reading, Shelf};
 use crate::token::{AccessToken, GrantError, Trouble, UnusableToken};
 use crate::upstream::{Upstream, UpstreamError};
 
@@ -36,8 +38,6 @@ type Body = Full<Bytes>;
 const QUESTION: &str = r#"{"query":"{ me { id } }"}"#;
 /// The longest answer that is read.
 const LONGEST_ANSWER: usize = 256 * 1024;
-/// What the token of a login may take longer than the login itself.
-const LEASE_SLACK: Duration = Duration::from_secs(2);
 
 /// Whether a login is sent though what processes share says that it should not be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,14 +145,11 @@ impl<'a> Attempt<'a> {
             }
             None => self.log_in(&granter).await,
         };
-        let answer = answer.map_err(|error| self.login_failed(error))?;
-        let token = AccessToken::new(&answer.token, 0).map_err(|UnusableToken| {
-            self.login_failed(Trouble::Nonsense("its token cannot stand in a header").into())
-        })?;
+        let (answer, token) = answer.map_err(|error| self.login_failed(error))?;
         self.ask(&upstream, settings.upstream.read_timeout, &token)
             .await?;
         let told = answer.expires_in;
-        let life = told.unwrap_or(self.instance.policy.default_lifetime).as_secs();
+        let life = self.instance.policy.lifetime(told).as_secs();
         let origin = told.map_or(
             "by fluent.token.default_lifetime, as the answer names none",
             |_| "as the answer says",
@@ -162,8 +159,11 @@ impl<'a> Attempt<'a> {
         ))
     }
 
-    async fn log_in(&self, granter: &Granter) -> Result<Answer, GrantError> {
-        granter.request(self.login, self.instance.policy.timeout).await
+    async fn log_in(&self, granter: &Granter) -> Result<(Answer, AccessToken), GrantError> {
+        let answer = granter.request(self.login, self.instance.policy.timeout).await?;
+        let token = AccessToken::new(&answer.token, 0)
+            .map_err(|UnusableToken| Trouble::Nonsense("its token cannot stand in a header"))?;
+        Ok((answer, token))
     }
 
     /// Rule 3.
@@ -172,14 +172,17 @@ impl<'a> Attempt<'a> {
         granter: &Granter,
         store: &dyn Shelf,
         caution: Caution,
-    ) -> Result<Result<Answer, GrantError>, Failed> {
+    ) -> Result<Result<(Answer, AccessToken), GrantError>, Failed> {
         let policy = &self.instance.policy;
+        let clock = Clock::system();
         let Ok(reading) = store.read().await else {
             return Ok(self.log_in(granter).await);
         };
         if caution == Caution::Heed {
             self.heed(&reading)?;
         }
+        let at = clock.now();
+        let seen = Seen { reading, at };
         let lease = match store.lease(policy.timeout + LEASE_SLACK).await {
             Ok(None) if caution == Caution::Heed => {
                 return Err(Failed::Unavailable(
@@ -190,30 +193,15 @@ impl<'a> Attempt<'a> {
             Ok(None) | Err(_) => Lease::none(),
             Ok(Some(lease)) => lease,
         };
+        let asked_at = clock.now();
         let answer = self.log_in(granter).await;
         let change = match &answer {
-            Ok(answer) => {
-                let life = answer.expires_in.unwrap_or(policy.default_lifetime);
-                let expires_at = reading.now.plus(life);
-                Change {
-                    entry: Some(Entry {
-                        token: answer.token.clone(),
-                        refresh_token: answer.refresh_token.clone(),
-                        issued_at: reading.now,
-                        expires_at,
-                        gone_at: expires_at.plus(LEASE_SLACK),
-                    }),
-                    ..Change::default()
-                }
+            Ok((answer, _)) => {
+                let moments = (asked_at, clock.now());
+                let life = Life::of_answer(answer.expires_in, moments, (policy, 0.0), None);
+                Change::granted(seen.entry(answer.token.clone(), answer.refresh_token.clone(), &life))
             }
-            Err(error) => Change {
-                entry: None,
-                refusal: match error {
-                    GrantError::Refused(refusal) => Some((*refusal, policy.cool_down)),
-                    GrantError::Unavailable { .. } => None,
-                },
-                counted: error.counts(),
-            },
+            Err(error) => Change::failed(error, policy.cool_down),
         };
         // A store that is away now is one that nobody heeds.
         let _ = store.settle(lease, change).await;

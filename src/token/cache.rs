@@ -227,9 +227,12 @@ impl TokenCache {
     /// Lets every refused login be tried once more, see [`Source::retry`]; says how many a refusal held. Names
     /// that share a login count once.
     pub async fn retry(&self) -> usize {
+        let sources = self.instances.values().flat_map(BTreeMap::values);
+        let slots = sources.map(Source::slot).map(|slot| (slot.id, slot));
+        let slots: BTreeMap<u64, Arc<Slot>> = slots.collect();
         let mut cleared = 0;
-        for source in self.instances.values().flat_map(BTreeMap::values) {
-            cleared += usize::from(source.retry().await);
+        for slot in slots.values() {
+            cleared += usize::from(slot.retry().await);
         }
         cleared
     }

@@ -26,7 +26,7 @@ use zeroize::Zeroizing;
 
 use crate::secret::Secret;
 use crate::telemetry::trace::Tracer;
-use crate::token::answer::{self, Answer};
+use crate::token::answer::{self, Answer, LONGEST_LIFE};
 use crate::token::{BoxFuture, GrantError, Trouble};
 use crate::unreachable::Unreachable;
 
@@ -84,6 +84,13 @@ pub struct Policy {
     pub cool_down: Duration,
     /// When a refresh token is used.
     pub refresh: Refresh,
+}
+
+impl Policy {
+    /// How long a token lives by an answer that told this much.
+    pub(crate) fn lifetime(&self, told: Option<Duration>) -> Duration {
+        told.unwrap_or(self.default_lifetime).min(LONGEST_LIFE)
+    }
 }
 
 /// When a refresh token is used in the place of the credentials.

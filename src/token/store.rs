@@ -13,6 +13,7 @@ pub mod names;
 pub mod record;
 pub mod redis;
 pub mod seal;
+pub(crate) mod seen;
 #[cfg(test)]
 mod tests;
 pub mod watched;
@@ -28,7 +29,10 @@ use prometheus_client::metrics::counter::Counter;
 use crate::clock::Clock;
 use crate::secret::Secret;
 use crate::token::grant::Login;
-use crate::token::{BoxFuture, Refusal};
+use crate::token::{BoxFuture, GrantError, Refusal};
+
+/// How much longer than its request a lease lives, for what stands round it.
+pub(crate) const LEASE_SLACK: Duration = Duration::from_secs(2);
 
 /// Which store there is, and how its values are named and sealed.
 #[derive(Clone, Debug)]
@@ -141,6 +145,28 @@ pub struct Change {
     pub refusal: Option<(Refusal, Duration)>,
     /// A login that counts was sent.
     pub counted: bool,
+}
+
+impl Change {
+    /// What a login changed that brought tokens.
+    pub(crate) fn granted(entry: Entry) -> Self {
+        Self {
+            entry: Some(entry),
+            ..Self::default()
+        }
+    }
+
+    /// What a login changed that failed; a refusal of it lasts for `cool_down`.
+    pub(crate) fn failed(error: &GrantError, cool_down: Duration) -> Self {
+        Self {
+            entry: None,
+            refusal: match error {
+                GrantError::Refused(refusal) => Some((*refusal, cool_down)),
+                GrantError::Unavailable { .. } => None,
+            },
+            counted: error.counts(),
+        }
+    }
 }
 
 /// A store could not be asked, or did not answer as one.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use fluent_sandbox::{Config, Fault, Place, Sandbox, Times};
+use fluent_sandbox::{Config, ExpiresIn, Fault, Place, Sandbox, Times};
 use rustix::process::Signal;
 use tokio::process::Command;
 use tokio::task::JoinSet;
@@ -488,6 +488,31 @@ async fn check_login_heeds_and_writes_the_refusals_that_processes_share() {
     })
     .await;
     assert_eq!(logins(), 3);
+}
+
+#[tokio::test]
+async fn a_token_that_check_got_lives_no_longer_than_any() {
+    let sandbox = sandbox(Config {
+        expires_in: ExpiresIn::Absent,
+        ..fluent()
+    })
+    .await;
+    let (url, folder) = (sandbox.url(), tempfile::tempdir().unwrap());
+    let lifetime = ["--set", "fluent.token.default_lifetime=8760h"];
+    let (code, told) = check(&url, folder.path(), PASSWORD, &lifetime).await;
+    assert_eq!(code, 0, "{told}");
+    assert!(told.contains("lives for 2592000 s"), "{told}");
+    let mut command = with_folder(&url, folder.path());
+    command.args(lifetime);
+    let process = Process::start(command).await;
+    process.client().graphql(ME).await.assert_good();
+    let page = process.admin().get("/status").await.json();
+    let user = &page["instances"]["default"]["users"]["default"];
+    assert_eq!(user["obtained_by"], "shared");
+    assert!(
+        user["expires_in_seconds"].as_u64().unwrap() <= 30 * 24 * 3600,
+        "{user}"
+    );
 }
 
 /// Takes TLS off for a Redis server; ends with the test.

@@ -10,14 +10,16 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::book::Asked;
-use super::held::{Held, Life, SECOND};
+use super::held::Held;
 use super::slot::Slot;
 use crate::clock::{Moment, whole_seconds};
 use crate::secret::Secret;
 use crate::token::answer::Answer;
 use crate::token::grant::{REFRESH_GRANT, Refresh};
 use crate::token::ledger::{Known, Permit};
-use crate::token::store::{Change, Entry, Lease, Reading, Shelf, StoreError, StoreTime};
+use crate::token::life::{Life, SECOND};
+use crate::token::store::seen::Seen;
+use crate::token::store::{Change, Entry, LEASE_SLACK, Lease, Shelf, StoreError};
 use crate::token::{AccessToken, GrantError, Refusal, TokenError, Trouble, UnusableToken};
 
 /// What a token is said to be obtained by that another process has obtained.
@@ -26,36 +28,8 @@ const SHARED: &str = "shared";
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 /// The longest of these pauses.
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
-/// How much longer than its request a lease lives, for what stands round it.
-const LEASE_SLACK: Duration = Duration::from_secs(2);
 /// How often the store is looked at while no login may be sent: another process may have got a token.
 const LOOK: Duration = SECOND;
-
-/// What a store told, and when.
-struct Seen {
-    reading: Reading,
-    /// The moment here that was the reading's time there.
-    at: Moment,
-}
-
-impl Seen {
-    fn here(&self, time: StoreTime) -> Moment {
-        let ahead = Duration::from_millis(time.0.saturating_sub(self.reading.now.0));
-        let ago = Duration::from_millis(self.reading.now.0.saturating_sub(time.0));
-        self.at + ahead - ago
-    }
-
-    fn refresh_token(&self) -> Option<&Secret> {
-        self.reading.entry.as_ref()?.refresh_token.as_ref()
-    }
-
-    fn there(&self, moment: Moment) -> StoreTime {
-        // Rounded up: a token that is asked for a moment too early comes once more.
-        let millis = |time: Duration| u64::try_from(time.as_micros().div_ceil(1000)).unwrap_or(u64::MAX);
-        let (ahead, ago) = (millis(moment.since(self.at)), millis(self.at.since(moment)));
-        StoreTime(self.reading.now.0.saturating_add(ahead).saturating_sub(ago))
-    }
-}
 
 /// What came of asking: the token, its refresh token and by what they were asked for.
 struct Brought {
@@ -86,10 +60,15 @@ impl Slot {
     }
 
     /// Whether a flight may bring anything now: a login may be sent, or it is time to look what others have.
-    pub(super) fn may_fly(&self, now: Moment) -> bool {
+    ///
+    /// # Errors
+    /// Why no login may be sent.
+    pub(super) fn may_fly(&self, now: Moment) -> Result<(), TokenError> {
         let look_at = self.book().look_at;
-        self.ledger().check(now, &self.credentials).is_ok()
-            || self.shelf.is_some() && look_at.is_none_or(|look_at| look_at <= now)
+        if self.shelf.is_some() && look_at.is_none_or(|look_at| look_at <= now) {
+            return Ok(());
+        }
+        self.ledger().check(now, &self.credentials)
     }
 
     /// When a flight that failed is worth the next, for who waits for it.
@@ -127,9 +106,7 @@ impl Slot {
         store: &dyn Shelf,
     ) -> Result<AccessToken, TokenError> {
         let begun = self.house.clock.now();
-        if !self.may_fly(begun) {
-            self.ledger().check(begun, &self.credentials)?;
-        }
+        self.may_fly(begun)?;
         let mut pause = FIRST_PAUSE;
         loop {
             let Ok(seen) = self.look(store).await else {
@@ -178,7 +155,8 @@ impl Slot {
         let permit = match permit {
             Ok(permit) => permit,
             Err(outcome) => {
-                self.settle(store, lease, Change::default()).await;
+                // Who cannot give it back lets it end by itself.
+                let _ = store.settle(lease, Change::default()).await;
                 return outcome;
             }
         };
@@ -192,14 +170,11 @@ impl Slot {
         let refreshed = refresh_token.is_some();
         match self.bring(number, refresh_token).await {
             Ok(brought) => {
-                let change = Change {
-                    entry: Some(brought.entry(&seen)),
-                    ..Change::default()
-                };
+                let entry = seen.entry(brought.token, brought.refresh_token, &brought.held.life);
                 // Stored before anybody uses it.
-                let settled = self.settle(store, lease, change).await;
+                let settled = store.settle(lease, Change::granted(entry)).await;
                 self.ledger().accept(permit);
-                if settled == Some(false)
+                if settled == Ok(false)
                     && let Ok(seen) = self.look(store).await
                     && let Some(token) = self.take(number, &seen)
                 {
@@ -216,18 +191,13 @@ impl Slot {
                     refresh_token: None,
                     ..entry
                 });
-                let refusal = match failed.error {
-                    GrantError::Refused(refusal) => Some((refusal, self.policy.cool_down)),
-                    GrantError::Unavailable { .. } => None,
-                };
                 let change = Change {
                     entry,
-                    refusal,
-                    counted: failed.error.counts(),
+                    ..Change::failed(&failed.error, self.policy.cool_down)
                 };
-                let known = match self.settle(store, lease, change).await {
-                    Some(_) => Known::Shared,
-                    None => Known::Here,
+                let known = match store.settle(lease, change).await {
+                    Ok(_) => Known::Shared,
+                    Err(_) => Known::Here,
                 };
                 Err(self.failed(permit, &failed, known))
             }
@@ -327,11 +297,6 @@ impl Slot {
         self.held.store(Some(Arc::new(held)));
         tracing::info!(%instance, %user, grant = SHARED, expires_in, "token taken from the shared cache");
         Some(token)
-    }
-
-    /// Writes what a login changed. Says whether the lease still held; nothing where the store cannot be asked.
-    async fn settle(&self, store: &dyn Shelf, lease: Lease, change: Change) -> Option<bool> {
-        store.settle(lease, change).await.ok()
     }
 
     /// Time for all that a flight sends: the credentials may follow a refused refresh token.
@@ -471,25 +436,6 @@ impl Slot {
         match asked {
             Asked::Credentials => self.login.grant.name(),
             Asked::Refresh => REFRESH_GRANT,
-        }
-    }
-}
-
-impl Brought {
-    /// What other processes are told of it.
-    fn entry(&self, seen: &Seen) -> Entry {
-        let Life {
-            issued_at,
-            expires_at,
-            gone_at,
-            ..
-        } = self.held.life;
-        Entry {
-            token: self.token.clone(),
-            refresh_token: self.refresh_token.clone(),
-            issued_at: seen.there(issued_at),
-            expires_at: seen.there(expires_at),
-            gone_at: seen.there(gone_at),
         }
     }
 }

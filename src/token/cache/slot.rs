@@ -14,13 +14,14 @@ use tokio::sync::{Notify, Semaphore};
 
 use super::House;
 use super::book::Book;
-use super::held::{Held, SECOND};
+use super::held::Held;
 use super::status::{Logins, Status, TokenState};
 use crate::clock::{Moment, whole_seconds};
 use crate::name::Name;
 use crate::token::digest::Digest;
 use crate::token::grant::{Login, Policy, REFRESH_GRANT};
 use crate::token::ledger::Ledger;
+use crate::token::life::SECOND;
 use crate::token::store::Shelf;
 use crate::token::{AccessToken, BoxFuture, Rejection, Replacement, TokenError, TokenSource, Trouble};
 
@@ -34,7 +35,7 @@ pub struct Source(Arc<ArcSwap<Slot>>);
 /// A login, its token, and all that becomes of both; changed credentials get another slot.
 pub(super) struct Slot {
     /// Tells the flights of slots apart.
-    id: u64,
+    pub(super) id: u64,
     /// Whom the log speaks of: the first instance and user with this login.
     pub(super) names: (Name, Name),
     pub(super) login: Login,
@@ -89,19 +90,7 @@ impl Source {
     /// where a token is kept, else with the next request. The ledger's window holds as before. A shared store
     /// forgets the refusal too. Says whether a refusal held them.
     pub async fn retry(&self) -> bool {
-        let slot = self.slot();
-        if let Some(shelf) = &slot.shelf {
-            slot.forget_refusal(shelf.as_ref()).await;
-        }
-        let cleared = slot
-            .ledger()
-            .clear_refusal(slot.house.clock.now(), &slot.credentials);
-        if cleared {
-            let (instance, user) = &slot.names;
-            tracing::info!(%instance, %user, "an operator lets refused credentials be tried once more");
-            slot.wake.notify_one();
-        }
-        cleared
+        self.slot().retry().await
     }
 
     /// How the token stands.
@@ -194,6 +183,22 @@ impl Slot {
         slot
     }
 
+    /// See [`Source::retry`].
+    pub(super) async fn retry(&self) -> bool {
+        if let Some(shelf) = &self.shelf {
+            self.forget_refusal(shelf.as_ref()).await;
+        }
+        let cleared = self
+            .ledger()
+            .clear_refusal(self.house.clock.now(), &self.credentials);
+        if cleared {
+            let (instance, user) = &self.names;
+            tracing::info!(%instance, %user, "an operator lets refused credentials be tried once more");
+            self.wake.notify_one();
+        }
+        cleared
+    }
+
     fn ready(self: &Arc<Self>) -> Option<AccessToken> {
         let held = self.held.load();
         let held = held.as_ref()?;
@@ -233,7 +238,7 @@ impl Slot {
         let Ok(right) = Arc::clone(&self.renewal).try_acquire_owned() else {
             return;
         };
-        if self.may_fly(now) {
+        if self.may_fly(now).is_ok() {
             let flight = self.successor(flight);
             self.house.tasks.spawn(async move {
                 // Its outcome is in the log, and in the slot.

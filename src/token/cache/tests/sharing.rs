@@ -22,6 +22,7 @@ struct Content {
     leases: HashMap<Digest, (String, StoreTime)>,
     counted: HashMap<Digest, Vec<StoreTime>>,
     leased: u64,
+    asked: u64,
 }
 
 struct Place {
@@ -54,6 +55,7 @@ impl Board {
 
     fn with<T>(&self, work: impl FnOnce(&mut Content) -> T) -> Result<T, StoreError> {
         let mut content = self.content.lock().unwrap();
+        content.asked += 1;
         if content.away {
             return Err(StoreError::Unreachable);
         }
@@ -269,6 +271,25 @@ async fn rule_12_what_an_operator_clears_in_one_process_serves_all_once_it_works
     advance(Duration::from_secs(2)).await;
     fleet.assert_all_have("Bearer T").await;
     assert_eq!(endpoint.asked(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_12_names_that_share_a_login_cost_one_look_to_clear_its_refusal() {
+    let endpoint = Endpoint::open(|_| Err(REFUSED));
+    let (clock, _) = Clock::manual();
+    let board = Board::new(&clock);
+    let means = Means {
+        store: Some(Arc::new(Shared(Arc::clone(&board)))),
+        ..means(Arc::<Endpoint>::clone(&endpoint), &clock)
+    };
+    let names = ["default", "reader", "writer"];
+    let users = names.map(|name| (name.parse().unwrap(), login("ann")));
+    let cache = TokenCache::new([(Name::default_name(), users.into(), POLICY)], means);
+    let refused = cache.source("default", "default").unwrap().obtain().await;
+    assert!(matches!(refused, Err(TokenError::Refused { .. })));
+    board.content.lock().unwrap().asked = 0;
+    assert_eq!(cache.retry().await, 1);
+    assert_eq!(board.content.lock().unwrap().asked, 2, "one look, one change");
 }
 
 #[tokio::test(start_paused = true)]
