@@ -3,7 +3,7 @@
 //! 1. Folders are watched, not files: Kubernetes swaps a link beside the files (`..data`), editors rename over them.
 //!    Where no events come (another system than Linux, a network's file system, a file behind a link), all is read
 //!    again each half minute.
-//! 2. What is read is taken after two equal readings, 250 ms apart: so no half-written file, and no old secret
+//! 2. What is new is taken after two equal readings, 250 ms apart: so no half-written file, and no old secret
 //!    with a new one, is ever sent.
 //! 3. What cannot be read changes nothing: the credentials at hand stay, and the log says so once.
 //! 4. Nothing but credentials changes (user, password, client id and client secret): for other settings the program
@@ -85,7 +85,7 @@ impl Watch {
     /// Reads the credentials now, without waiting whether they stay as they are.
     pub async fn read_now(&mut self) -> &Logins {
         if let Some(read) = self.read().await {
-            self.take(read);
+            self.logins = read;
         }
         &self.logins
     }
@@ -94,20 +94,21 @@ impl Watch {
     async fn take_settled(&mut self) -> bool {
         let mut last = self.read().await;
         loop {
+            // Most of what happens in a folder is about other files.
+            if last.as_ref().is_some_and(|read| keys(read) == keys(&self.logins)) {
+                return false;
+            }
             tokio::time::sleep(SETTLED).await;
             let read = self.read().await;
             match (&last, read) {
-                (Some(last), Some(read)) if keys(last) == keys(&read) => return self.take(read),
+                (Some(last), Some(read)) if keys(last) == keys(&read) => {
+                    self.logins = read;
+                    return true;
+                }
                 (None, None) => return false,
                 (_, read) => last = read,
             }
         }
-    }
-
-    fn take(&mut self, read: Logins) -> bool {
-        let changed = keys(&self.logins) != keys(&read);
-        self.logins = read;
-        changed
     }
 
     /// Rules 3 and 4.
