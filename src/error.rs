@@ -123,6 +123,24 @@ struct Row {
     message: &'static str,
 }
 
+impl Row {
+    /// What a caller did wrong.
+    fn client(
+        status: StatusCode,
+        code: &'static str,
+        proxy_status: &'static str,
+        message: &'static str,
+    ) -> Self {
+        Self {
+            fault: Fault::Client,
+            status,
+            code,
+            proxy_status,
+            message,
+        }
+    }
+}
+
 impl ProxyError {
     /// Whose fault it was.
     #[must_use]
@@ -325,53 +343,46 @@ impl From<&ProxyError> for Failure {
 }
 
 fn rejected(rejection: Rejection) -> Row {
-    let row = |status, code, proxy_status, message| Row {
-        fault: Fault::Client,
-        status,
-        code,
-        proxy_status,
-        message,
-    };
     let denied = "http_request_denied";
     match rejection {
         Rejection::LoopDetected => loop_detected(),
-        Rejection::HostNotAllowed => row(
+        Rejection::HostNotAllowed => Row::client(
             StatusCode::MISDIRECTED_REQUEST,
             "HOST_NOT_ALLOWED",
             denied,
             "The header Host names nobody whom this proxy answers for; listen.allowed_hosts can allow it.",
         ),
-        Rejection::PeerNotAllowed => row(
+        Rejection::PeerNotAllowed => Row::client(
             StatusCode::FORBIDDEN,
             "PEER_NOT_ALLOWED",
             denied,
             "The user who runs the caller may not use this proxy; listen.allowed_uids can allow it.",
         ),
-        Rejection::CrossOrigin => row(
+        Rejection::CrossOrigin => Row::client(
             StatusCode::FORBIDDEN,
             "CROSS_ORIGIN",
             denied,
             "The request comes from a page of another origin; listen.allowed_origins can allow it.",
         ),
-        Rejection::HeaderRequired => row(
+        Rejection::HeaderRequired => Row::client(
             StatusCode::PRECONDITION_FAILED,
             "HEADER_REQUIRED",
             denied,
             "The request lacks the header that listen.required_header asks for.",
         ),
-        Rejection::ContentTypeNotAllowed => row(
+        Rejection::ContentTypeNotAllowed => Row::client(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "CONTENT_TYPE_NOT_ALLOWED",
             denied,
             "The header Content-Type is missing or one that a form can send; send application/json.",
         ),
-        Rejection::PathNotFound => row(
+        Rejection::PathNotFound => Row::client(
             StatusCode::NOT_FOUND,
             "PATH_NOT_FOUND",
             "destination_not_found",
             "The path is not one that this proxy serves; listen.paths can add it.",
         ),
-        Rejection::MethodNotAllowed { .. } => row(
+        Rejection::MethodNotAllowed { .. } => Row::client(
             StatusCode::METHOD_NOT_ALLOWED,
             "METHOD_NOT_ALLOWED",
             denied,

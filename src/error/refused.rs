@@ -2,26 +2,19 @@
 
 use http::StatusCode;
 
-use super::{Fault, Row};
+use super::Row;
 use crate::graphql::{Denied, Limit, Refusal, Unknown, Unreadable};
 
 /// What a refusal comes to.
 pub(super) fn row(refusal: Refusal) -> Row {
-    let row = |status, code, proxy_status, message| Row {
-        fault: Fault::Client,
-        status,
-        code,
-        proxy_status,
-        message,
-    };
     match refusal {
-        Refusal::Unreadable(what) => row(
+        Refusal::Unreadable(what) => Row::client(
             StatusCode::BAD_REQUEST,
             "GRAPHQL_UNREADABLE",
             "http_request_error",
             unreadable(what),
         ),
-        Refusal::Denied(what) => row(
+        Refusal::Denied(what) => Row::client(
             StatusCode::FORBIDDEN,
             "OPERATION_DENIED",
             "http_request_denied",
@@ -37,7 +30,7 @@ pub(super) fn row(refusal: Refusal) -> Row {
                 }
             },
         ),
-        Refusal::Exceeded(limit) => row(
+        Refusal::Exceeded(limit) => Row::client(
             StatusCode::BAD_REQUEST,
             "LIMIT_EXCEEDED",
             "http_request_denied",
@@ -52,7 +45,7 @@ pub(super) fn row(refusal: Refusal) -> Row {
                 Limit::Batch => "The batch has more requests than the rules of this proxy read.",
             },
         ),
-        Refusal::Unknown(what) => row(
+        Refusal::Unknown(what) => Row::client(
             StatusCode::BAD_REQUEST,
             "DOCUMENT_UNKNOWN",
             "http_request_denied",

@@ -5,7 +5,6 @@
 import assert from "node:assert/strict";
 import { createServer } from "node:http";
 import { test } from "node:test";
-import { chromium } from "playwright-core";
 import { PATIENCE, openPage, startBrowser, startProxy, startSandbox } from "./support.mjs";
 
 const QUERY = JSON.stringify({ query: "{ me { username } }" });
@@ -28,23 +27,11 @@ async function startForeign(t, files) {
 
 /** A browser for which `evil.example` is this machine, and which asks nobody before a page reaches for it. */
 async function startRebound(t) {
-  const browser = await chromium.launch({
-    executablePath: process.env.CHROMIUM,
-    args: [
-      "--headless",
-      "--no-sandbox",
-      "--disable-gpu",
-      "--disable-quic",
-      "--no-first-run",
-      "--disable-background-networking",
-      "--disable-component-update",
-      "--disable-sync",
-      "--host-resolver-rules=MAP evil.example 127.0.0.1",
-      // The browser's own wall about local networks would stand before ours, which is the one to be tried.
-      "--disable-features=LocalNetworkAccessChecks,BlockInsecurePrivateNetworkRequests,PrivateNetworkAccessSendPreflights",
-    ],
-  });
-  t.after(() => browser.close());
+  const browser = await startBrowser(t, [
+    "--host-resolver-rules=MAP evil.example 127.0.0.1",
+    // The browser's own wall about local networks would stand before ours, which is the one to be tried.
+    "--disable-features=LocalNetworkAccessChecks,BlockInsecurePrivateNetworkRequests,PrivateNetworkAccessSendPreflights",
+  ]);
   const page = await browser.newPage();
   page.setDefaultTimeout(PATIENCE);
   return page;

@@ -120,8 +120,8 @@ export function freePort() {
   });
 }
 
-/** A browser that ends with the test. */
-export async function startBrowser(t) {
+/** A browser that ends with the test; `more` are arguments beside those that all have. */
+export async function startBrowser(t, more = []) {
   const browser = await chromium.launch({
     executablePath: CHROMIUM,
     args: [
@@ -133,6 +133,7 @@ export async function startBrowser(t) {
       "--disable-background-networking",
       "--disable-component-update",
       "--disable-sync",
+      ...more,
     ],
   });
   atEnd(t, () => browser.close());
