@@ -18,9 +18,9 @@ use tokio::net::TcpStream;
 use super::support::{Proxy, fluent, sandbox, soon, with_tokens_of};
 use wire::Wire;
 
-/// Short clocks: most cases leave the proxy waiting for more.
+/// Short clocks, as most cases leave the proxy waiting for more, but with time for a busy machine.
 const SETTINGS: &str = "[listen]\npaths = [\"/graphql\", \"/api/v4.1/*\"]\n\
-    header_timeout = '3s'\nidle_timeout = '3s'\nbody_timeout = '3s'\n";
+    header_timeout = '10s'\nidle_timeout = '10s'\nbody_timeout = '10s'\n";
 
 /// What is sent, and how often Fluent may hear of it.
 pub(super) struct Case {
