@@ -2,10 +2,12 @@
 //!
 //! 1. HTTP/1.1: no byte has come since the last byte of a request was sent. Looked at above TLS, whose own messages
 //!    are none of the answer's.
-//! 2. HTTP/2: its frames are of all streams alike, but a dead connection is told apart from a reset stream; of an
-//!    answer whose head has come there is no error here.
+//! 2. HTTP/2: its frames are of all streams alike, but of an answer whose head has come there is no error here. So
+//!    it is enough that the connection died, or that upstream gave the stream or the connection up (`RST_STREAM`,
+//!    `GOAWAY`): what upstream sent was HTTP/2, and of this request's answer nothing.
 //!
-//! What weakens rule 1: bytes of an answer that come before the last of the request has left are not seen.
+//! What weakens rule 1: bytes of an answer that come before the last of the request has left are not seen. What weakens
+//! rule 2: interim answers (1xx) are none.
 
 use std::io;
 use std::pin::Pin;
@@ -45,7 +47,9 @@ pub(super) fn died_unanswered(error: &legacy::Error) -> bool {
     }
     match extras.get::<Seen>() {
         Some(Seen::Bytes(came)) => !came.load(Ordering::Relaxed),
-        Some(Seen::Frames) => find::<io::Error>(error).is_some(),
+        Some(Seen::Frames) => {
+            find::<io::Error>(error).is_some() || find::<h2::Error>(error).is_some_and(h2::Error::is_remote)
+        }
         None => false,
     }
 }

@@ -4,7 +4,7 @@ use fluent_sandbox::{Config, Fault, Injection, Place, Sandbox, Times, TokenReuse
 use serde_json::json;
 
 use super::metrics::settled;
-use super::support::{Answer, Frozen, Proxy, Raw, fluent, full, start, start_raw};
+use super::support::{Answer, Frozen, Proxy, Raw, RawUpstream, fluent, full, start, start_raw};
 use super::tls::{Authority, ca_file, secure, server, url};
 
 const ME: &str = "{ me { id } }";
@@ -230,4 +230,114 @@ async fn on_a_connection_that_has_answered_before_a_death_is_seen_as_well() {
     assert_eq!(there.take(body.len()).await, body.as_bytes());
     there.send(good).await;
     assert_eq!(caller.answer().await.body, "{}");
+}
+
+/// What an upstream of HTTP/2 says first: its settings, which are none.
+const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
+
+/// The frame by which it gives up the stream 1.
+fn reset(code: u8) -> Vec<u8> {
+    vec![0, 0, 4, 3, 0, 0, 0, 0, 1, 0, 0, 0, code]
+}
+
+/// The frame by which it gives up the connection, having looked at the streams up to `last`.
+fn go_away(last: u8, code: u8) -> Vec<u8> {
+    vec![0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, last, 0, 0, 0, code]
+}
+
+/// The head of an answer, status 200.
+fn good(stream: u8, last: bool) -> Vec<u8> {
+    vec![0, 0, 1, 1, 4 | u8::from(last), 0, 0, 0, stream, 0x88]
+}
+
+/// Every way in which it gives up a request on the stream 1, and whether the connection ends with it.
+fn given_up() -> Vec<(Vec<u8>, bool)> {
+    const NO_ERROR: u8 = 0;
+    const INTERNAL_ERROR: u8 = 2;
+    const REFUSED_STREAM: u8 = 7;
+    const CANCEL: u8 = 8;
+    const ENHANCE_YOUR_CALM: u8 = 11;
+    let resets = [NO_ERROR, INTERNAL_ERROR, REFUSED_STREAM, CANCEL].map(|code| (reset(code), false));
+    let ends = [
+        (0, NO_ERROR),
+        (0, ENHANCE_YOUR_CALM),
+        (1, NO_ERROR),
+        (1, INTERNAL_ERROR),
+    ];
+    let ends = ends.map(|(last, code)| (go_away(last, code), true));
+    resets.into_iter().chain(ends).collect()
+}
+
+/// A request over HTTP/2 whose body has come to an upstream.
+async fn asked_over_http_2(
+    proxy: &Proxy,
+    upstream: &RawUpstream,
+    document: &'static str,
+) -> (tokio::task::JoinHandle<Answer>, Raw) {
+    let body = json!({ "query": document }).to_string();
+    let client = proxy.client();
+    let asking = tokio::spawn(async move { client.graphql(document).await });
+    let mut there = upstream.accept().await;
+    there.send(SETTINGS).await;
+    there.until(body.as_bytes()).await.unwrap();
+    (asking, there)
+}
+
+#[tokio::test]
+async fn over_http_2_a_query_that_is_given_up_before_an_answer_is_sent_once_more() {
+    for (frame, ends) in given_up() {
+        let (_sandbox, upstream, proxy) = start_raw("upstream.http_version = '2'").await;
+        let (asking, mut there) = asked_over_http_2(&proxy, &upstream, ME).await;
+        there.send(&frame).await;
+        let stream = if ends {
+            drop(there);
+            there = upstream.accept().await;
+            there.send(SETTINGS).await;
+            1
+        } else {
+            3
+        };
+        there
+            .until(json!({ "query": ME }).to_string().as_bytes())
+            .await
+            .unwrap();
+        there.send(good(stream, true)).await;
+        assert_eq!(asking.await.unwrap().status, 200, "{frame:?}");
+    }
+}
+
+#[tokio::test]
+async fn over_http_2_a_mutation_is_sent_once_however_it_is_given_up() {
+    for (frame, ends) in given_up() {
+        let (_sandbox, upstream, proxy) = start_raw("upstream.http_version = '2'").await;
+        let (asking, mut there) = asked_over_http_2(&proxy, &upstream, MUTATION).await;
+        there.send(&frame).await;
+        if ends {
+            drop(there);
+        }
+        // Were it sent again, nobody would answer it.
+        assert_interrupted(&asking.await.unwrap());
+    }
+}
+
+#[tokio::test]
+async fn over_http_2_an_answer_whose_head_has_come_is_cut_and_not_asked_for_again() {
+    let (_sandbox, upstream, proxy) = start_raw("upstream.http_version = '2'").await;
+    let mut caller = Raw::connect(proxy.address()).await;
+    let body = json!({ "query": ME }).to_string();
+    let head = "POST /graphql HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
+    caller
+        .send(format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()))
+        .await;
+    let mut there = upstream.accept().await;
+    there.send(SETTINGS).await;
+    there.until(body.as_bytes()).await.unwrap();
+    there.send(good(1, false)).await;
+    assert_eq!(caller.head().await.line, "HTTP/1.1 200 OK");
+    there.send(reset(8)).await;
+    assert!(
+        !caller.rest().await.ends_with(b"0\r\n\r\n"),
+        "the end is no neat one"
+    );
+    assert_replays(&proxy, 0).await;
 }

@@ -198,7 +198,8 @@ impl Raw {
         String::from_utf8_lossy(&self.unread).into_owned()
     }
 
-    async fn until(&mut self, end: &[u8]) -> Option<Vec<u8>> {
+    /// Reads up to these bytes, them included; `None` where the connection ends before a byte.
+    pub(crate) async fn until(&mut self, end: &[u8]) -> Option<Vec<u8>> {
         loop {
             if let Some(at) = self.unread.windows(end.len()).position(|part| part == end) {
                 return Some(self.unread.drain(..at + end.len()).collect());
