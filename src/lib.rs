@@ -15,7 +15,7 @@
 //! | 3 | [`authorize`] | bearer in; on a 401 drop that token and replay once |
 //! | 2 | [`error`], [`token::cache`] | every fault becomes one answer; one flight, renewal ahead, cool-down |
 //! | 1 | [`console`], [`token`], [`token::store`], [`upstream`] | the pages for people; what tokens are and how one is asked for; what processes share of them; the leg to Fluent |
-//! | 0 | [`secret`], [`clock`], [`name`], [`graphql`], [`guard`], [`body`], [`metrics`], [`places`], [`server`], [`telemetry`], [`mod@unreachable`] | pure or general: know nothing of the rest |
+//! | 0 | [`secret`], [`clock`], [`files`], [`name`], [`graphql`], [`guard`], [`body`], [`metrics`], [`places`], [`server`], [`telemetry`], [`mod@unreachable`] | pure or general: know nothing of the rest |
 //!
 //! **A request:** `guard.admit → places.take → graphql.judge (if on) → guard.scrub_request → authorize.send →
 //! guard.scrub_response → stream`, told by [`proxy::Proxy::handle`].
@@ -30,6 +30,7 @@ pub mod cli;
 pub mod clock;
 pub mod console;
 pub mod error;
+pub mod files;
 pub mod graphql;
 pub mod guard;
 pub mod metrics;

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem};
 use rustls::{ClientConfig, RootCertStore};
+use zeroize::Zeroizing;
 
 use super::Tls;
+use crate::files;
 
 /// TLS could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +46,9 @@ pub fn config(tls: &Tls) -> Result<ClientConfig, TlsError> {
         None => Ok(builder.with_no_client_auth()),
         Some((chain, key)) => {
             let key_pem = |error| TlsError::Pem(key.clone(), error);
-            let private = PrivateKeyDer::from_pem_file(key).map_err(key_pem)?;
+            let private = read(key)
+                .and_then(|pem| PrivateKeyDer::from_pem_slice(&pem))
+                .map_err(key_pem)?;
             builder
                 .with_client_auth_cert(certificates(chain)?, private)
                 .map_err(TlsError::Client)
@@ -73,12 +77,17 @@ fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, TlsError> {
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let certificates = CertificateDer::pem_file_iter(path)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+    let certificates = read(path)
+        .and_then(|pem| CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>())
         .map_err(|error| TlsError::Pem(path.to_owned(), error))?;
     if certificates.is_empty() {
         Err(TlsError::Empty(path.to_owned()))
     } else {
         Ok(certificates)
     }
+}
+
+fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, pem::Error> {
+    let pem = files::read(path, files::LONGEST_PEM).map_err(pem::Error::Io)?;
+    Ok(Zeroizing::new(pem))
 }

@@ -5,7 +5,6 @@
 //! 3. A secret's file loses exactly one final line end, LF or CRLF; all else in it is the secret.
 
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use http::{HeaderName, HeaderValue};
@@ -13,6 +12,7 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::{Kind, filled, text_of};
+use crate::files;
 use crate::guard::RequiredHeader;
 use crate::secret::Secret;
 use crate::settings::given::Given;
@@ -21,7 +21,7 @@ use crate::settings::problem::Wrong;
 /// How secrets are shown.
 pub(in crate::settings) const SET: &str = "set";
 
-/// More than any secret has, and an end to files that have none.
+/// More than any secret has.
 const MAX_FILE: usize = 64 * 1024;
 
 /// A secret as text.
@@ -167,15 +167,8 @@ fn of_file(path: &Path, place: &Path) -> Result<Secret, Wrong> {
         ))
     };
     let refused = |what: &str| Wrong::is(format!("names a file that {what}: {}", path.display()));
-    // Room for the longest from the start: a buffer that grows leaves copies behind.
-    let mut text = Zeroizing::new(Vec::with_capacity(MAX_FILE + 1));
-    let file = std::fs::File::open(place).map_err(unreadable)?;
-    file.take(MAX_FILE as u64 + 1)
-        .read_to_end(&mut text)
-        .map_err(unreadable)?;
-    if text.len() > MAX_FILE {
-        return Err(refused("is longer than 64 KiB, which no secret is"));
-    }
+    let text = files::read(place, MAX_FILE).map(Zeroizing::new);
+    let text = text.map_err(unreadable)?;
     let text = std::str::from_utf8(&text).map_err(|_| refused("is not UTF-8"))?;
     let secret = text
         .strip_suffix('\n')

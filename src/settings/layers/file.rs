@@ -12,9 +12,13 @@ use toml::de::{DeTable, DeValue};
 use zeroize::Zeroizing;
 
 use super::Gathered;
+use crate::files;
 use crate::settings::given::Given;
 use crate::settings::key::{Catalogue, Key, Node, name_of};
 use crate::settings::problem::{Problem, Source, Wrong};
+
+/// More than any settings file has.
+const LONGEST: usize = 4 * 1024 * 1024;
 
 /// Says where a part of the text stands.
 type Locate<'a> = &'a dyn Fn(Range<usize>) -> Source;
@@ -27,7 +31,7 @@ pub(super) fn read(gathered: &mut Gathered, catalogue: &Catalogue, path: &Path) 
             Wrong::is(format!("the settings file {} {wrong}", path.display())),
         )
     };
-    let text = match std::fs::read(path).map(Zeroizing::new) {
+    let text = match files::read(path, LONGEST).map(Zeroizing::new) {
         Ok(bytes) => bytes,
         Err(error) => {
             gathered.incomplete = true;

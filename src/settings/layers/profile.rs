@@ -16,6 +16,7 @@ use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
 use super::Gathered;
+use crate::files;
 use crate::settings::given::Given;
 use crate::settings::key::{Catalogue, Key};
 use crate::settings::problem::{Problem, Source, Wrong};
@@ -25,6 +26,8 @@ const FOLDER: &str = "FLUENT_PROFILE_DIR";
 /// Where they stand in the home folder.
 const HOME_FOLDER: &str = ".fluentcommerce";
 
+/// More than any file of a profile has.
+const LONGEST: usize = 1024 * 1024;
 /// Fields of `profile.json` that belong together, and the keys that they stand for.
 const CLIENT_FIELDS: [(&str, &str); 2] = [("id", "client_id"), ("clientSecret", "client_secret")];
 /// Fields of a user's file.
@@ -109,7 +112,7 @@ impl Reader<'_> {
     fn object(&mut self, path: &Path) -> Result<Map<String, Value>, Wrong> {
         self.gathered.secret_files.push(path.to_owned());
         let leads = |wrong: String| Wrong::is(format!("leads to {}, which {wrong}", path.display()));
-        let bytes = std::fs::read(path)
+        let bytes = files::read(path, LONGEST)
             .map(Zeroizing::new)
             .map_err(|error| leads(format!("cannot be read: {error}")))?;
         match serde_json::from_slice(&bytes) {

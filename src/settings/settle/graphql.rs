@@ -9,6 +9,9 @@ use crate::settings::kind::{File, Kind};
 use crate::settings::problem::{Source, Wrong};
 use crate::settings::raw::{self, Field};
 
+/// The longest manifest that is read.
+const LONGEST_MANIFEST: usize = 64 * 1024 * 1024;
+
 impl Settler {
     /// Whether rules are on.
     pub(super) fn inspects(&mut self, raw: &raw::Graphql) -> Option<bool> {
@@ -85,19 +88,13 @@ impl Settler {
     }
 
     fn manifest(&mut self, field: &Field<File>) -> Option<Arc<Manifest>> {
-        let path = self.readable(field)?;
-        let read = std::fs::read_to_string(&path)
-            .map_err(|error| format!("names a file that cannot be read: {}: {error}", path.display()))
-            .and_then(|json| {
-                let manifest = Manifest::read(&json);
-                manifest.map_err(|error| format!("names a file that {error}"))
-            });
-        match read {
-            Ok(manifest) => Some(Arc::new(manifest)),
-            Err(wrong) => {
-                self.refuse(field, Wrong::is(wrong));
-                None
-            }
-        }
+        let path = self.read(field)?;
+        let json = self.file(field, &path, LONGEST_MANIFEST)?;
+        let manifest = match std::str::from_utf8(&json) {
+            Ok(json) => Manifest::read(json).map_err(|error| error.to_string()),
+            Err(_) => Err(format!("is not UTF-8: {}", path.display())),
+        };
+        let refuse = |wrong| self.refuse(field, Wrong::is(format!("names a file that {wrong}")));
+        manifest.map(Arc::new).map_err(refuse).ok()
     }
 }

@@ -1,9 +1,12 @@
 //! Settles the leg to Fluent.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
 
 use super::Settler;
 use crate::body::TapeLimits;
+use crate::files;
 use crate::settings::given::Given;
 use crate::settings::key::Key;
 use crate::settings::kind::File;
@@ -97,9 +100,9 @@ impl Settler {
     }
 
     fn tls(&mut self, raw: &raw::Upstream) -> Tls {
-        let ca_file = self.readable(&raw.ca_file);
-        let certificate = self.readable(&raw.client_cert_file);
-        let key = self.readable(&raw.client_key_file);
+        let ca_file = self.pem(&raw.ca_file);
+        let certificate = self.pem(&raw.client_cert_file);
+        let key = self.pem(&raw.client_key_file);
         match (
             self.is_given(&raw.client_cert_file),
             self.is_given(&raw.client_key_file),
@@ -120,16 +123,25 @@ impl Settler {
         }
     }
 
-    /// A file that can be opened now; what stands in it is for others to judge.
-    pub(super) fn readable(&mut self, field: &Field<File>) -> Option<PathBuf> {
+    /// A file that can be read now; what stands in it is for others to judge.
+    fn pem(&mut self, field: &Field<File>) -> Option<PathBuf> {
         let path = self.read(field)?;
-        match std::fs::File::open(&path) {
-            Ok(_) => Some(path),
-            Err(error) => {
-                let what = format!("names a file that cannot be read: {}: {error}", path.display());
-                self.refuse(field, Wrong::is(what));
-                None
-            }
-        }
+        self.file(field, &path, files::LONGEST_PEM)?;
+        Some(path)
+    }
+
+    /// What stands in a file.
+    pub(super) fn file(
+        &mut self,
+        field: &Field<File>,
+        path: &Path,
+        longest: usize,
+    ) -> Option<Zeroizing<Vec<u8>>> {
+        let refuse = |error| {
+            let what = format!("names a file that cannot be read: {}: {error}", path.display());
+            self.refuse(field, Wrong::is(what));
+        };
+        let read = files::read(path, longest).map_err(refuse);
+        read.map(Zeroizing::new).ok()
     }
 }

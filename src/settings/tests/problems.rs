@@ -107,6 +107,11 @@ fn a_file_that_cannot_be_read_is_the_one_problem_though_much_is_missing() {
     let mut trial = trial.write("latin1.toml", b"fluent.scope = '\xe4'");
     trial.sources.file = Some(trial.path("latin1.toml"));
     assert_eq!(trial.problem(), "the settings file latin1.toml is not UTF-8");
+    trial.sources.file = Some("/dev/zero".into());
+    assert_eq!(
+        trial.problem(),
+        "the settings file /dev/zero cannot be read: it is longer than 4096 KiB"
+    );
 }
 
 #[cfg(unix)]

@@ -139,6 +139,15 @@ fn what_is_wrong_with_a_profile_is_told_by_file_and_field() {
         USER,
         "leads to shop/user.bob.json, which cannot be read: No such file or directory (os error 2)",
     );
+    let endless = trial(PROFILE, USER);
+    let path = endless.path("shop/user.ann.json");
+    std::fs::remove_file(&path).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", path).unwrap();
+    let told = endless.problem();
+    assert!(
+        told.contains("user.ann.json, which cannot be read: it is longer than 1024 KiB"),
+        "{told}"
+    );
     let homeless = Trial::new().set("fluent.profile=shop").problem();
     assert!(
         homeless.starts_with("--set: fluent.profile cannot be found, as there is no home folder"),

@@ -295,7 +295,7 @@ refused! {
     a_secret_file_that_is_not_utf8: password(r#"fluent.password_file = "{}/latin1""#) =>
         "proxy.toml:1:24: fluent.password_file names a file that is not UTF-8: latin1";
     a_secret_file_without_end: password(r#"fluent.password_file = "/dev/zero""#) =>
-        "proxy.toml:1:24: fluent.password_file names a file that is longer than 64 KiB, which no secret is: /dev/zero";
+        "proxy.toml:1:24: fluent.password_file names a file that cannot be read: /dev/zero: it is longer than 64 KiB";
     a_url_with_graphql: url("https://acme.example/graphql") =>
         r#"FLUENT_URL: fluent.url ends in /graphql, which the proxy adds itself
     write "https://acme.example""#;
@@ -484,6 +484,12 @@ url = 'http://127.0.0.2'") =>
     set both or none";
     a_missing_authority: file(r#"upstream.ca_file = "{}/nowhere""#) =>
         "proxy.toml:1:20: upstream.ca_file names a file that cannot be read: nowhere: No such file or directory (os error 2)";
+    an_authority_without_end: file(r#"upstream.ca_file = "/dev/zero""#) =>
+        "proxy.toml:1:20: upstream.ca_file names a file that cannot be read: /dev/zero: it is longer than 4096 KiB";
+    a_certificate_without_end: file(r#"upstream = { client_cert_file = "/dev/zero", client_key_file = "{}/line-end" }"#) =>
+        "proxy.toml:1:33: upstream.client_cert_file names a file that cannot be read: /dev/zero: it is longer than 4096 KiB";
+    a_key_without_end: file(r#"upstream = { client_cert_file = "{}/line-end", client_key_file = "/dev/zero" }"#) =>
+        "proxy.toml:1:79: upstream.client_key_file names a file that cannot be read: /dev/zero: it is longer than 4096 KiB";
     a_level_nobody_knows: file(r#"log.level = "inof""#) =>
         r#"proxy.toml:1:13: log.level "inof" is no level of the log
     write "error", "warn", "info", "debug" or "trace", or directives such as "info,fluent_auth_proxy::token=debug""#;
@@ -524,6 +530,9 @@ url = 'http://127.0.0.2'") =>
     a_prefix_with_braces: file("cache = { store = 'file', path = 'folder', prefix = 'a{b}' }") =>
         r#"proxy.toml:1:53: cache.prefix is "a{b}", which cannot begin a name
     write at most 128 letters, digits, '.', '_', ':' and '-'"#;
+    a_file_of_keys_without_end: file("cache = { store = 'file', path = 'folder', key_file = '/dev/zero' }") =>
+        "proxy.toml:1:55: cache.key_file names a file that cannot be read: /dev/zero: it is longer than 64 KiB
+    write keys of 32 bytes in base64, one a line, such as `openssl rand -base64 32` makes";
     a_file_of_keys_that_holds_none: file("cache = { store = 'file', path = 'folder', key_file = '{}/line-end' }") =>
         "proxy.toml:1:55: cache.key_file names a file that is empty: line-end
     write keys of 32 bytes in base64, one a line, such as `openssl rand -base64 32` makes";
@@ -545,7 +554,9 @@ url = 'http://127.0.0.2'") =>
     a_manifest_that_is_not_there: file(r#"graphql.trusted_documents = "{}/nowhere""#) =>
         "proxy.toml:1:29: graphql.trusted_documents names a file that cannot be read: nowhere: No such file or directory (os error 2)";
     a_manifest_that_is_not_utf8: file(r#"graphql.trusted_documents = "{}/latin1""#) =>
-        "proxy.toml:1:29: graphql.trusted_documents names a file that cannot be read: latin1: stream did not contain valid UTF-8";
+        "proxy.toml:1:29: graphql.trusted_documents names a file that is not UTF-8: latin1";
+    a_manifest_without_end: file(r#"graphql.trusted_documents = "/dev/zero""#) =>
+        "proxy.toml:1:29: graphql.trusted_documents names a file that cannot be read: /dev/zero: it is longer than 65536 KiB";
     a_manifest_that_is_none: file(r#"graphql.trusted_documents = "{}/empty""#) =>
         "proxy.toml:1:29: graphql.trusted_documents names a file that is neither a map of hash to document nor an apollo-persisted-query-manifest of version 1";
     a_manifest_of_what_is_no_graphql: file(r#"graphql.trusted_documents = "{}/documents""#).write("documents", r#"{"a1":"{"}"#) =>
