@@ -24,7 +24,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::admin::Admin;
 use crate::authorize::Authorize;
-use crate::body::{BodyLimits, RequestBody, TapeBudget};
+use crate::body::{BodyLimits, Memory, RequestBody, TapeBudget};
 use crate::clock::Clock;
 use crate::console::{dashboard, graphiql};
 use crate::error::{Accept, ProxyError};
@@ -361,8 +361,10 @@ fn proxy(
         pages,
         instances,
         inspection: settings.graphql.as_ref().map(|inspection| Inspection {
-            judge: Judge::new(inspection.rules.clone()),
+            purpose: inspection.purpose,
+            judge: Arc::new(Judge::new(inspection.rules.clone())),
             limit: inspection.limit,
+            memory: Memory::new(inspection.memory),
         }),
         authorize: Authorize::new(Arc::clone(upstream)),
         places: Places::new(

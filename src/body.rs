@@ -3,13 +3,14 @@
 //! - [`Recorder`] streams the caller's body upstream and keeps a copy of it while that is cheap; [`Recording`] tells
 //!   afterwards how that ended, and gives the [`Tape`] that a replay is played from.
 //! - [`hold`] reads a body to its end first, for who has to judge it whole.
+//! - [`overhear`] copies its beginning as it goes by, for who tells of it afterwards.
 //! - [`Metered`] streams the answer back, counts it, and tells how it ended.
 //!
 //! Laws, tested as properties where that fits:
 //! 1. What upstream gets on each attempt is byte for byte what the caller sent, at any chunking.
 //! 2. There is no tape of a body that did not come to its end, nor of one over its limit.
 //! 3. A tape takes at most its limit, counted as allocated; all of them together stay within the [`TapeBudget`],
-//!    which gets everything back.
+//!    which gets everything back. So do bodies that are held within their [`Memory`].
 //! 4. The length that a body declares is taken at its start and survives. One that ends before it is cut, however
 //!    politely it ends.
 //! 5. The end is known with the last byte: hyper does not ask again once a declared length is reached.
@@ -17,7 +18,9 @@
 //!    asks for the next chunk is not the sender's.
 //! 7. A body that is known to be empty costs nothing.
 
+mod beginning;
 mod held;
+mod memory;
 mod metered;
 mod patience;
 mod recorder;
@@ -32,7 +35,9 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-pub use self::held::hold;
+pub use self::beginning::{Beginning, overhear};
+pub use self::held::{HoldError, hold};
+pub use self::memory::Memory;
 pub use self::metered::{AnswerError, End, Ending, Metered};
 pub use self::recorder::{BodyLimits, Recorder};
 pub use self::recording::{Outcome, Recording, Tally};

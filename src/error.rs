@@ -64,6 +64,9 @@ pub enum ProxyError {
     /// Too many requests are under way.
     #[error("overloaded")]
     Overloaded(#[from] NoPlace),
+    /// Too many bodies are held to be judged.
+    #[error("graphql.inspect_memory is used up by the bodies of requests that are judged")]
+    NoMemoryToInspect,
     /// There is no token.
     #[error(transparent)]
     Token(#[from] TokenError),
@@ -219,6 +222,13 @@ impl ProxyError {
                 proxy_status: "connection_limit_reached",
                 message: "The proxy has as many requests under way as it takes; this one was not sent.",
             },
+            Self::NoMemoryToInspect => Row {
+                fault: Fault::Proxy,
+                status: StatusCode::SERVICE_UNAVAILABLE,
+                code: "OVERLOADED",
+                proxy_status: "connection_limit_reached",
+                message: "The proxy holds as many bodies of requests as it takes; this one was not sent.",
+            },
             Self::Token(TokenError::Refused { .. }) => Row {
                 fault: Fault::Identity,
                 status: StatusCode::BAD_GATEWAY,
@@ -258,8 +268,8 @@ impl ProxyError {
             Self::Token(
                 TokenError::Refused { retry_after, .. } | TokenError::Unavailable { retry_after, .. },
             ) => Some(*retry_after),
-            // Places come free all the time.
-            Self::Overloaded(_) => Some(Duration::from_secs(1)),
+            // Places and memory come free all the time.
+            Self::Overloaded(_) | Self::NoMemoryToInspect => Some(Duration::from_secs(1)),
             Self::Rejected(_)
             | Self::Refused(_)
             | Self::InstanceUnknown

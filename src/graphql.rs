@@ -14,6 +14,9 @@
 //!    that one is judged.
 //! 7. Verdicts are kept by document, whole and not by a digest, in bounded memory.
 //!
+//! [`Judge::overhear`] learns what is asked for without refusing anything, for who tells of it afterwards: it may have
+//! the beginning of a body only, and tells nothing where the document or the meant operation does not stand there.
+//!
 //! What weakens it: the schema is not known here. A name that the rules allow may do more than its name says.
 
 mod document;
@@ -201,6 +204,15 @@ pub struct Judged {
     pub operation: Option<Operation>,
 }
 
+/// What requests are read for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// To tell of what is asked for; nothing is held back or refused.
+    Telling,
+    /// To judge it by rules, before anything is sent.
+    Ruling,
+}
+
 /// What is sent in place of what came.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Instead {
@@ -283,6 +295,29 @@ impl Judge {
         })
     }
 
+    /// What is asked for by a body of JSON, of which this is the beginning or all.
+    #[must_use]
+    pub fn overhear(&self, body: &[u8]) -> Option<Operation> {
+        // A character may be cut.
+        let text = match std::str::from_utf8(body) {
+            Ok(text) => text,
+            Err(error) => std::str::from_utf8(body.get(..error.valid_up_to())?).ok()?,
+        };
+        self.told(&Ask::overheard(text)?)
+    }
+
+    /// What is asked for by a query string.
+    #[must_use]
+    pub fn overhear_query(&self, query: &str) -> Option<Operation> {
+        self.told(&Ask::of_query(query).ok()?)
+    }
+
+    fn told(&self, ask: &Ask<'_>) -> Option<Operation> {
+        let verdict = self.verdict(ask.document().ok()?).ok()?;
+        let document = verdict.as_ref().as_ref().ok()?;
+        document.judge(ask.operation_name()).ok()?.cloned()
+    }
+
     /// Rule 6.
     fn supply(&self, ask: &mut Ask<'_>) -> Result<(), Refusal> {
         if let Some(hash) = ask.hash()? {
@@ -332,8 +367,14 @@ impl Kind {
     }
 }
 
+/// Whether the headers tell of a body of JSON that can be read.
+#[must_use]
+pub fn is_json(headers: &HeaderMap) -> bool {
+    readable(headers).is_ok()
+}
+
 /// Whether the headers tell of a body that can be read: rule 1.
-fn is_json(headers: &HeaderMap) -> Result<(), Unreadable> {
+fn readable(headers: &HeaderMap) -> Result<(), Unreadable> {
     if headers.contains_key(header::CONTENT_ENCODING) {
         return Err(Unreadable::Encoding);
     }
@@ -350,7 +391,7 @@ fn is_json(headers: &HeaderMap) -> Result<(), Unreadable> {
             name.eq_ignore_ascii_case("charset") && value.trim_matches('"').eq_ignore_ascii_case("utf-8")
         })
     };
-    let readable = essence.eq_ignore_ascii_case("application/json")
+    let is_json = essence.eq_ignore_ascii_case("application/json")
         && parts.all(|parameter| parameter.is_empty() || is_utf8(parameter));
-    readable.then_some(()).ok_or(Unreadable::ContentType)
+    is_json.then_some(()).ok_or(Unreadable::ContentType)
 }

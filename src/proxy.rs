@@ -1,6 +1,6 @@
 //! The story of one request.
 //!
-//! `guard.admit → places.take → graphql.judge (if on) → guard.scrub_request → authorize.send → guard.scrub_response →
+//! `guard.admit → places.take → graphql.judge (if rules are on) → guard.scrub_request → authorize.send → guard.scrub_response →
 //! stream`
 //!
 //! Everything else in the house explains one of the lines of `Proxy::forward`.
@@ -19,19 +19,23 @@ use hyper::body::Incoming;
 use url::Url;
 
 use crate::authorize::{Authorize, Resend};
-use crate::body::{self, BodyError, BodyLimits, End, Ending, Metered, Recorder, TapeBudget};
+use crate::body::{
+    self, BodyError, BodyLimits, End, Ending, HoldError, Memory, Metered, Recorder, TapeBudget,
+};
 use crate::console::Pages;
 use crate::error::{Accept, Fault, ProxyError};
-use crate::graphql::{Instead, Judge, Operation, Question};
+use crate::graphql::{self, Instead, Judge, Operation, Purpose, Question};
 use crate::guard::{self, Connection, Destination, Guard, Payload, RequestHeaders, Target, ViaId};
 use crate::metrics::Metrics;
 use crate::name::Name;
 use crate::places::{Place, Places};
 use crate::server::Peer;
 use crate::telemetry::trace::Tracer;
-use crate::telemetry::{AccessLog, Exchange, Failure};
+use crate::telemetry::{AccessLog, Exchange, Failure, Overheard};
 use crate::token::TokenSource;
 
+/// Bytes of a body in which the operation is looked for, where no rule holds it whole.
+const OVERHEARD: usize = 64 * 1024;
 /// Chooses one of an instance's users.
 const FLUENT_USER: HeaderName = HeaderName::from_static("x-fluent-user");
 
@@ -45,7 +49,7 @@ pub struct Proxy {
     pub pages: Option<Pages>,
     /// The instances by name.
     pub instances: BTreeMap<Name, Route>,
-    /// The rules for what is asked, where they are on.
+    /// What requests are read for, where they are.
     pub inspection: Option<Inspection>,
     /// The way upstream.
     pub authorize: Authorize<Body>,
@@ -65,12 +69,16 @@ pub struct Proxy {
     pub tracer: Tracer,
 }
 
-/// The rules for what is asked.
+/// What requests are read for, and by whom.
 pub struct Inspection {
+    /// What they are read for.
+    pub purpose: Purpose,
     /// Judges requests.
-    pub judge: Judge,
-    /// Bytes of a body that is read; `None` where `max_body` is the only limit.
+    pub judge: Arc<Judge>,
+    /// Bytes of a body that is judged; `None` where `max_body` is the only limit.
     pub limit: Option<u64>,
+    /// The memory of all bodies that are held to be judged.
+    pub memory: Memory,
 }
 
 /// One instance, as requests are sent to it.
@@ -217,11 +225,14 @@ impl Proxy {
         head.uri = route.uri(to)?;
         let place = self.places.take().await?;
         let body = match &self.inspection {
-            Some(inspection) => {
-                let (body, operation) = self.inspect(inspection, route, to, &mut head, body).await?;
-                exchange.operation = operation;
-                body
-            }
+            Some(inspection) => match inspection.purpose {
+                Purpose::Telling => inspection.overhear(to, &head, body, exchange),
+                Purpose::Ruling => {
+                    let (body, operation) = self.inspect(inspection, route, to, &mut head, body).await?;
+                    exchange.operation = operation;
+                    body
+                }
+            },
             None => body,
         };
         self.guard.scrub_request(&mut head.headers);
@@ -348,6 +359,33 @@ fn serve(mut answer: Response<Body>, mut exchange: Exchange) -> Response<Body> {
 }
 
 impl Inspection {
+    /// Lets the exchange tell of what is asked for, once it has ended; nothing waits for that.
+    fn overhear(
+        &self,
+        to: Destination<'_>,
+        head: &request::Parts,
+        body: Body,
+        exchange: &mut Exchange,
+    ) -> Body {
+        if !to.graphql {
+            return body;
+        }
+        if head.method == Method::GET {
+            let query = to.path_and_query.split_once('?').map(|(_, query)| query);
+            exchange.operation = query.and_then(|query| self.judge.overhear_query(query));
+            return body;
+        }
+        if !graphql::is_json(&head.headers) {
+            return body;
+        }
+        let (body, beginning) = body::overhear(body, OVERHEARD);
+        exchange.overheard = Some(Overheard {
+            judge: Arc::clone(&self.judge),
+            beginning,
+        });
+        Body::new(body)
+    }
+
     /// Reads a body whole.
     async fn hold(&self, body: Body, limits: BodyLimits) -> Result<Bytes, ProxyError> {
         let shorter = self
@@ -360,11 +398,12 @@ impl Inspection {
             },
             None => limits,
         };
-        body::hold(body, held)
+        body::hold(body, held, &self.memory)
             .await
             .map_err(|error| match (error, shorter) {
-                (BodyError::TooLarge, Some(_)) => ProxyError::TooLargeToInspect,
-                (error, _) => error.into(),
+                (HoldError::Body(BodyError::TooLarge), Some(_)) => ProxyError::TooLargeToInspect,
+                (HoldError::Body(error), _) => error.into(),
+                (HoldError::Full, _) => ProxyError::NoMemoryToInspect,
             })
     }
 }

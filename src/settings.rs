@@ -28,6 +28,7 @@ pub mod watch;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use http::HeaderValue;
@@ -48,6 +49,9 @@ use crate::upstream;
 
 /// The built-in layer, which is also the documentation of every setting: what `config default` prints.
 pub const DEFAULT: &str = include_str!("../config/default.toml");
+
+/// The keys that there are; they never change while the program runs.
+static CATALOGUE: LazyLock<key::Catalogue> = LazyLock::new(|| key::Catalogue::of(&schema::shape()));
 
 /// Where settings come from beside the built-in layer. No `Debug`: an environment holds secrets.
 #[derive(Clone, Default)]
@@ -83,10 +87,9 @@ impl Settings {
     /// # Errors
     /// All that is wrong with them, at once.
     pub fn load(sources: &Sources) -> Result<Loaded, Problems> {
-        let catalogue = key::Catalogue::of(&schema::shape());
-        let gathered = layers::Gathered::of(sources, &catalogue);
+        let gathered = layers::Gathered::of(sources, &CATALOGUE);
         let problems = match gathered.merge() {
-            Ok(merged) => match settle::settle(gathered, &merged, &catalogue) {
+            Ok(merged) => match settle::settle(gathered, &merged, &CATALOGUE) {
                 Ok(loaded) => return Ok(loaded),
                 Err(problems) => problems,
             },
@@ -101,8 +104,7 @@ impl Settings {
 /// # Errors
 /// What is wrong with it, or with the sources as a whole, such as unknown keys.
 pub fn admin_address(sources: &Sources) -> Result<Option<Address>, Problems> {
-    let catalogue = key::Catalogue::of(&schema::shape());
-    let gathered = layers::Gathered::without_profiles(sources, &catalogue);
+    let gathered = layers::Gathered::without_profiles(sources, &CATALOGUE);
     let settled = match gathered.merge() {
         Ok(merged) => settle::admin_address(gathered, &merged),
         Err(error) => Err(vec![Problem::broken(&error)]),
@@ -174,10 +176,14 @@ pub struct Listen {
 /// What may be asked of Fluent.
 #[derive(Clone, Debug)]
 pub struct Inspection {
+    /// What requests are read for.
+    pub purpose: graphql::Purpose,
     /// The rules.
     pub rules: graphql::Rules,
-    /// Bytes of a body that is read; `None` where `listen.max_body` is the only limit.
+    /// Bytes of a body that is judged; `None` where `listen.max_body` is the only limit.
     pub limit: Option<u64>,
+    /// Bytes of all bodies that are held at once to be judged.
+    pub memory: usize,
 }
 
 /// From where a listener may be reached.

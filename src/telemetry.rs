@@ -16,8 +16,8 @@ use http::{HeaderValue, Method, StatusCode, Uri};
 use tokio::time::Instant;
 use tracing::Level;
 
-use crate::body::Tally;
-use crate::graphql::Operation;
+use crate::body::{Beginning, Tally};
+use crate::graphql::{Judge, Operation};
 use crate::metrics::recent::{Failed, Fared, wall_millis};
 use crate::metrics::{Ended, Metrics, Present, Replay};
 use crate::name::Name;
@@ -65,6 +65,8 @@ pub struct Exchange {
     pub user: Option<Name>,
     /// What it asks for, where that is looked at.
     pub operation: Option<Operation>,
+    /// What it asks for, where that is looked at when all is over.
+    pub overheard: Option<Overheard>,
     /// What came of its body.
     pub bytes_in: Tally,
     /// The status of the answer.
@@ -83,6 +85,15 @@ pub struct Exchange {
     pub upstream_wait: Duration,
     /// From the head of the request to that of upstream's answer, once there is one.
     head_after: Option<Duration>,
+}
+
+/// What went by of a request's body, and who can tell what it asks for.
+#[derive(Debug)]
+pub struct Overheard {
+    /// Who can tell.
+    pub judge: Arc<Judge>,
+    /// What went by.
+    pub beginning: Beginning,
 }
 
 /// Why the proxy itself answered, or cut the answer.
@@ -121,6 +132,7 @@ impl Exchange {
             instance: None,
             user: None,
             operation: None,
+            overheard: None,
             bytes_in: Tally::default(),
             status: StatusCode::OK,
             failure: None,
@@ -219,6 +231,9 @@ impl Exchange {
 
     fn tell(&mut self, bytes: u64) {
         self.told = true;
+        if let Some(overheard) = self.overheard.take() {
+            self.operation = overheard.judge.overhear(&overheard.beginning.take());
+        }
         self.span.end(self, bytes);
         self.metrics.count(&Ended {
             instance: self.instance.as_ref(),

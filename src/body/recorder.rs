@@ -50,7 +50,7 @@ where
         let hint = inner.size_hint();
         let empty = inner.is_end_stream() || hint.exact() == Some(0);
         let recording = Recording::new(empty);
-        let tape = (!empty && budget.could_hold(hint.lower())).then(|| Tape::new(budget.clone()));
+        let tape = (!empty && budget.could_hold(hint.lower())).then(|| Tape::new(budget));
         let recorder = Self {
             inner,
             declared: if empty { Some(0) } else { hint.exact() },

@@ -8,13 +8,12 @@
 
 use std::borrow::Cow;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
+use super::memory::{Memory, Share};
 use super::{BodyError, TapeLimits};
 
 /// The least and the most that a tape grows by, unless a frame needs more.
@@ -22,56 +21,32 @@ const SEGMENT: (usize, usize) = (4 * 1024, 256 * 1024);
 
 /// The memory of all tapes; clones count together.
 #[derive(Clone, Debug)]
-pub struct TapeBudget(Arc<Account>);
-
-#[derive(Debug)]
-struct Account {
-    limits: TapeLimits,
-    used: AtomicUsize,
+pub struct TapeBudget {
+    /// Bytes of one tape.
+    request: usize,
+    memory: Memory,
 }
 
 impl TapeBudget {
     /// A budget that nothing is taken from yet.
     #[must_use]
     pub fn new(limits: TapeLimits) -> Self {
-        Self(Arc::new(Account {
-            limits,
-            used: AtomicUsize::new(0),
-        }))
+        Self {
+            request: limits.request,
+            memory: Memory::new(limits.total),
+        }
     }
 
     /// Bytes that are allocated now.
     #[must_use]
     pub fn used(&self) -> usize {
-        self.0.used.load(Ordering::Relaxed)
+        self.memory.used()
     }
 
     /// Whether a body of this length could ever fit.
     pub(super) fn could_hold(&self, length: u64) -> bool {
-        let TapeLimits { request, total } = self.0.limits;
-        usize::try_from(length).is_ok_and(|length| length <= request.min(total))
-    }
-
-    /// Takes `bytes`, or nothing where that would be too many.
-    fn take(&self, bytes: usize) -> bool {
-        let within = |used: usize| used.checked_add(bytes).filter(|sum| *sum <= self.0.limits.total);
-        self.0
-            .used
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, within)
-            .is_ok()
-    }
-}
-
-/// What one tape has taken; given back when dropped.
-#[derive(Debug)]
-struct Share {
-    budget: TapeBudget,
-    bytes: usize,
-}
-
-impl Drop for Share {
-    fn drop(&mut self) {
-        self.budget.0.used.fetch_sub(self.bytes, Ordering::Relaxed);
+        let most = self.request.min(self.memory.total());
+        usize::try_from(length).is_ok_and(|length| length <= most)
     }
 }
 
@@ -85,17 +60,20 @@ pub struct Tape {
     full: Vec<Vec<u8>>,
     last: Vec<u8>,
     len: usize,
+    /// The most that it may take.
+    most: usize,
     /// None of an empty tape.
     share: Option<Share>,
 }
 
 impl Tape {
-    pub(super) fn new(budget: TapeBudget) -> Self {
+    pub(super) fn new(budget: &TapeBudget) -> Self {
         Self {
             full: Vec::new(),
             last: Vec::new(),
             len: 0,
-            share: Some(Share { budget, bytes: 0 }),
+            most: budget.request,
+            share: Some(budget.memory.share()),
         }
     }
 
@@ -104,6 +82,7 @@ impl Tape {
             full: Vec::new(),
             last: Vec::new(),
             len: 0,
+            most: 0,
             share: None,
         }
     }
@@ -125,18 +104,14 @@ impl Tape {
     /// Starts another segment, with room for `needed` bytes or more. The last one is full.
     fn grow(&mut self, needed: usize, expected: Option<u64>) -> Result<(), Full> {
         let share = self.share.as_mut().ok_or(Full)?;
-        let room = share.budget.0.limits.request.saturating_sub(share.bytes);
+        let room = self.most.saturating_sub(share.bytes());
         if needed > room {
             return Err(Full);
         }
         let (least, most) = SEGMENT;
         let expected = expected.map_or(usize::MAX, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
-        let wanted = share.bytes.clamp(least, most).min(expected).min(room).max(needed);
-        let taken = [wanted, needed]
-            .into_iter()
-            .find(|bytes| share.budget.take(*bytes))
-            .ok_or(Full)?;
-        share.bytes += taken;
+        let wanted = share.bytes().clamp(least, most).min(expected).min(room);
+        let taken = share.take(wanted.max(needed), needed).ok_or(Full)?;
         let full = std::mem::replace(&mut self.last, Vec::with_capacity(taken));
         if !full.is_empty() {
             self.full.push(full);

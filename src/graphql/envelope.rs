@@ -13,7 +13,7 @@ use serde::de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Visito
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use super::{Instead, Limit, Question, Refusal, Unknown, Unreadable, is_json};
+use super::{Instead, Limit, Question, Refusal, Unknown, Unreadable, readable};
 
 /// Members of an object that are read; of a request's, four have a meaning.
 const MEMBERS: usize = 64;
@@ -59,7 +59,7 @@ impl<'a> Envelope<'a> {
         if query.is_some() {
             return Err(Refusal::Unreadable(Unreadable::Parameters));
         }
-        is_json(question.headers).map_err(Refusal::Unreadable)?;
+        readable(question.headers).map_err(Refusal::Unreadable)?;
         let text = std::str::from_utf8(question.body).map_err(|_| ENVELOPE)?;
         if !text.trim_start_matches([' ', '\t', '\r', '\n']).starts_with('[') {
             return Ok(Self {
@@ -124,7 +124,10 @@ const ENVELOPE: Refusal = Refusal::Unreadable(Unreadable::Envelope);
 
 impl<'a> Ask<'a> {
     fn of_json(text: &'a str) -> Result<Self, Refusal> {
-        let members = members(text, MEMBERS)?;
+        Self::of_members(members(text, MEMBERS)?)
+    }
+
+    fn of_members(members: Vec<(Cow<'a, str>, &'a str)>) -> Result<Self, Refusal> {
         Ok(Self {
             query: sole(&members, "query")?
                 .map(|raw| string(raw))
@@ -140,7 +143,16 @@ impl<'a> Ask<'a> {
         })
     }
 
-    fn of_query(query: &'a str) -> Result<Self, Refusal> {
+    /// What the beginning of a body tells: of the members that stand there whole.
+    pub(super) fn overheard(text: &'a str) -> Option<Self> {
+        let mut members = Vec::new();
+        let mut reader = serde_json::Deserializer::from_str(text);
+        // What is cut off ends in an error, and so does what is no JSON: what was read before counts.
+        let _ = Members(MEMBERS, &mut members).deserialize(&mut reader);
+        Self::of_members(members).ok()
+    }
+
+    pub(super) fn of_query(query: &'a str) -> Result<Self, Refusal> {
         // Some servers part parameters by it.
         if query.contains(';') || query.split('&').count() > MEMBERS {
             return Err(ENVELOPE);
@@ -248,37 +260,39 @@ struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 /// The members of a JSON object, in their order, the values as they stand.
 pub(super) fn members(text: &str, most: usize) -> Result<Vec<(Cow<'_, str>, &str)>, Refusal> {
     let mut reader = serde_json::Deserializer::from_str(text);
-    let members = Members(most).deserialize(&mut reader);
-    let members = members.and_then(|members| reader.end().map(|()| members));
-    members.map_err(|_| ENVELOPE)
+    let mut members = Vec::new();
+    let read = Members(most, &mut members).deserialize(&mut reader);
+    let read = read.and_then(|()| reader.end());
+    read.map(|()| members).map_err(|_| ENVELOPE)
 }
 
-struct Members(usize);
+/// So many members at most, and where they are put.
+struct Members<'de, 'm>(usize, &'m mut Vec<(Cow<'de, str>, &'de str)>);
 
-impl<'de> DeserializeSeed<'de> for Members {
-    type Value = Vec<(Cow<'de, str>, &'de str)>;
+impl<'de> DeserializeSeed<'de> for Members<'de, '_> {
+    type Value = ();
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
         deserializer.deserialize_map(self)
     }
 }
 
-impl<'de> Visitor<'de> for Members {
-    type Value = Vec<(Cow<'de, str>, &'de str)>;
+impl<'de> Visitor<'de> for Members<'de, '_> {
+    type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut members = Vec::new();
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let Self(most, members) = self;
         while let Some((name, value)) = map.next_entry::<Text<'de>, &'de RawValue>()? {
-            if members.len() == self.0 {
+            if members.len() == most {
                 return Err(A::Error::custom("too many members"));
             }
             members.push((name.0, value.get()));
         }
-        Ok(members)
+        Ok(())
     }
 }
 

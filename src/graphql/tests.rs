@@ -2,6 +2,7 @@
 
 mod documents;
 mod oracle;
+mod overheard;
 mod persisted;
 mod speed;
 

@@ -218,6 +218,7 @@ pub(super) struct Graphql {
     // Without a limit, a small document could cost more time than its sender.
     pub(super) max_tokens: Field<Count<1, 1_000_000>>,
     pub(super) inspect_limit: Field<Size>,
+    pub(super) inspect_memory: Field<Size>,
     pub(super) rest: Field<Word<Permission>>,
     pub(super) trusted_documents: Field<File>,
     pub(super) trusted_only: Field<Switch>,

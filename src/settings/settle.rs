@@ -121,7 +121,6 @@ impl Settler {
         let tape = self.tape(&raw.upstream);
         let cache = self.cache(&raw.cache);
         let via = self.read(&raw.upstream.via);
-        let inspects = self.inspects(&raw.graphql);
         let inspection = self.inspection(&raw.graphql);
         let log = self.log(&raw.log);
         let traces = self.traces(&raw.telemetry);
@@ -135,7 +134,7 @@ impl Settler {
             tape: tape?,
             via: via?,
             cache: cache?,
-            graphql: inspects?.then_some(inspection?),
+            graphql: inspection?,
             admin: admin?,
             log: log?,
             traces,

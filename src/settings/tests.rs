@@ -455,7 +455,8 @@ fn a_required_header_is_read_apart() {
 fn a_rule_turns_inspection_on_and_its_default_does_not() {
     let inspected = |toml: &str| {
         let trial = Trial::needed().write("documents", r#"{"a":"{ me { id } }"}"#);
-        trial.file(toml).settings().graphql.is_some()
+        let inspection = trial.file(toml).settings().graphql;
+        inspection.map(|inspection| inspection.purpose)
     };
     for off in [
         "",
@@ -463,10 +464,15 @@ fn a_rule_turns_inspection_on_and_its_default_does_not() {
         "graphql = { mutations = 'allow', introspection = 'allow', max_depth = 0, max_aliases = 0, rest = 'allow' }",
         "graphql = { max_root_fields = 0, max_tokens = 15000, inspect_limit = '2048KiB', trusted_only = false }",
     ] {
-        assert!(!inspected(off), "{off}");
+        assert_eq!(inspected(off), None, "{off}");
+    }
+    for telling in [
+        "graphql.inspect = true",
+        "graphql = { inspect = true, inspect_memory = 0 }",
+    ] {
+        assert_eq!(inspected(telling), Some(graphql::Purpose::Telling), "{telling}");
     }
     for on in [
-        "graphql.inspect = true",
         "graphql.mutations = 'deny'",
         "graphql.mutations = ['createOrder']",
         "graphql.introspection = 'deny'",
@@ -480,7 +486,7 @@ fn a_rule_turns_inspection_on_and_its_default_does_not() {
         "graphql.trusted_documents = '{}/documents'",
         "graphql = { inspect = false, mutations = 'deny' }",
     ] {
-        assert!(inspected(on), "{on}");
+        assert_eq!(inspected(on), Some(graphql::Purpose::Ruling), "{on}");
     }
 }
 
@@ -490,7 +496,10 @@ fn the_rules_of_graphql_arrive_as_they_are_written() {
         .variable("FLUENT_PROXY__GRAPHQL__MUTATIONS", "createOrder, updateOrder")
         .file("graphql = { max_depth = 7, max_aliases = 0, inspect_limit = 0, rest = 'deny' }")
         .settings();
-    let Inspection { rules, limit } = settings.graphql.unwrap();
+    let inspection = settings.graphql.unwrap();
+    let Inspection { rules, limit, .. } = inspection;
+    assert_eq!(inspection.purpose, graphql::Purpose::Ruling);
+    assert_eq!(inspection.memory, 64 * 1024 * 1024);
     let fields = ["createOrder", "updateOrder"].map(str::to_owned);
     assert_eq!(rules.mutations, graphql::Mutations::Only(fields.into()));
     assert_eq!((rules.max_depth, rules.max_aliases, limit), (Some(7), None, None));

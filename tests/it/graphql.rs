@@ -3,10 +3,11 @@
 use bytes::Bytes;
 use http::{Method, Request};
 use http_body::Frame;
+use http_body_util::channel::Sender;
 use serde_json::{Value, json};
 
 use super::metrics::settled;
-use super::support::{Answer, Client, full, logged, start, streamed};
+use super::support::{self, Answer, Client, full, logged, start, streamed};
 
 const ME: &str = "{ me { id } }";
 const MUTATION: &str = r#"mutation { updateInventoryQuantity(input: {ref: "LOC_002:SKU_00001:LAST_ON_HAND", quantity: 7}) { ref } }"#;
@@ -277,7 +278,7 @@ async fn what_is_sent_in_place_of_a_hash_is_replayed_after_a_401() {
 
 #[tokio::test]
 async fn hostile_documents_are_refused_and_counted() {
-    let (sandbox, proxy) = start("graphql.inspect = true").await;
+    let (sandbox, proxy) = start(READ_ONLY).await;
     let circle = "{ ...A } fragment A on Query { ...B } fragment B on Query { ...A }";
     for (document, code) in [
         ("{".repeat(100_000), "LIMIT_EXCEEDED"),
@@ -300,36 +301,83 @@ async fn hostile_documents_are_refused_and_counted() {
 }
 
 #[tokio::test]
-async fn where_no_rule_is_on_nothing_is_parsed_or_held_back() {
-    let (sandbox, proxy) = start("").await;
-    let deep = json!({ "query": "{".repeat(100_000) }).to_string();
-    for body in ["nonsense".to_owned(), r#"{"query":1,"query":2}"#.to_owned(), deep] {
-        let answer = proxy.client().post("/graphql", body.clone()).await;
-        assert_eq!(answer.code(), None);
-        let seen = sandbox.seen().api_requests().pop().unwrap();
-        assert_eq!(seen.body.kept, Bytes::from(body).slice(..seen.body.kept.len()));
+async fn where_no_rule_is_on_nothing_is_refused_or_held_back() {
+    for toml in ["", "graphql.inspect = true"] {
+        let (sandbox, proxy) = start(toml).await;
+        let deep = json!({ "query": "{".repeat(100_000) }).to_string();
+        for body in ["nonsense".to_owned(), r#"{"query":1,"query":2}"#.to_owned(), deep] {
+            let answer = proxy.client().post("/graphql", body.clone()).await;
+            assert_eq!(answer.code(), None);
+            let seen = sandbox.seen().api_requests().pop().unwrap();
+            assert_eq!(seen.body.kept, Bytes::from(body).slice(..seen.body.kept.len()));
+        }
+        let (mut sender, request) = chunked();
+        let before = sandbox.seen().counts().api_requests;
+        let call = tokio::spawn(proxy.client().send(request));
+        send(&mut sender, "{\"query\":").await;
+        sandbox
+            .seen()
+            .wait_for(|counts| counts.api_requests > before)
+            .await;
+        send(&mut sender, "\"{ me { id } }\"}").await;
+        drop(sender);
+        call.await.unwrap().assert_good();
     }
-    let (mut sender, mut request) = streamed("/graphql");
+}
+
+/// A POST of JSON whose body is sent part by part.
+fn chunked() -> (Sender<Bytes, std::io::Error>, support::Request) {
+    let (sender, mut request) = streamed("/graphql");
     *request.method_mut() = Method::POST;
-    request
-        .headers_mut()
-        .insert("content-type", "application/json".parse().unwrap());
-    let before = sandbox.seen().counts().api_requests;
+    let json = "application/json".parse().unwrap();
+    request.headers_mut().insert("content-type", json);
+    (sender, request)
+}
+
+async fn send(sender: &mut Sender<Bytes, std::io::Error>, part: &str) {
+    let part = Bytes::copy_from_slice(part.as_bytes());
+    sender.send(Frame::data(part)).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_asked_is_told_as_the_first_64_kib_have_it() {
+    const FIRST: usize = 64 * 1024;
+    let (_sandbox, proxy) = start("graphql.inspect = true").await;
+    let query = |name: &str| format!(r#""query":"query {name} {ME}""#);
+    let long = format!(r#""variables":{{"text":"{}"}}"#, "x".repeat(300_000));
+    let padding = |length: usize| " ".repeat(length);
+    let up_to = |body: &str, length: usize| format!("{}{body}", padding(length - body.len()));
+    for body in [
+        format!("{{{},{long}}}", query("BeforeLongVariables")),
+        format!("{{{long},{}}}", query("AfterLongVariables")),
+        format!(
+            r#"{{"operationName":"Two",{},{long}}}"#,
+            query(&format!("One {ME} query Two"))
+        ),
+        format!("{}}}", up_to(&format!("{{{}", query("AtTheLimit")), FIRST)),
+        format!("{}}}", up_to(&format!("{{{}", query("OverTheLimit")), FIRST + 1)),
+    ] {
+        proxy.client().post("/graphql", body).await.assert_good();
+    }
+    let (mut sender, request) = chunked();
     let call = tokio::spawn(proxy.client().send(request));
-    sender
-        .send(Frame::data(Bytes::from_static(b"{\"query\":")))
-        .await
-        .unwrap();
-    sandbox
-        .seen()
-        .wait_for(|counts| counts.api_requests > before)
-        .await;
-    sender
-        .send(Frame::data(Bytes::from_static(b"\"{ me { id } }\"}")))
-        .await
-        .unwrap();
+    for part in [r#"{"que"#, r#"ry":"que"#, "ry InParts ", ME, "\"", "}"] {
+        send(&mut sender, part).await;
+    }
     drop(sender);
     call.await.unwrap().assert_good();
+    let get = proxy
+        .client()
+        .get("/graphql?query=query%20ByGet%7Bme%7Bid%7D%7D")
+        .await;
+    get.assert_good();
+    let scrape = settled(&proxy).await;
+    let told = ["BeforeLongVariables", "Two", "AtTheLimit", "InParts", "ByGet"];
+    for name in told {
+        let series = format!(r#"operations_total{{instance="default",kind="query",operation="{name}"}}"#);
+        scrape.assert(&series, 1);
+    }
+    assert_eq!(scrape.count("operations_total"), told.len());
 }
 
 #[tokio::test]

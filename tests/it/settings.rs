@@ -75,6 +75,7 @@ rows! {
     "fluent.users.*.username_file" => fluent::users_username_file;
     "graphql.inspect" => graphql::inspect;
     "graphql.inspect_limit" => graphql::inspect_limit;
+    "graphql.inspect_memory" => graphql::inspect_memory;
     "graphql.introspection" => graphql::introspection;
     "graphql.max_aliases" => graphql::max_aliases;
     "graphql.max_depth" => graphql::max_depth;

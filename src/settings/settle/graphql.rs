@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Settler;
-use crate::graphql::{Manifest, Rules, Trusted};
+use crate::graphql::{Manifest, Purpose, Rules, Trusted};
 use crate::settings::Inspection;
 use crate::settings::kind::{File, Kind};
 use crate::settings::problem::{Source, Wrong};
@@ -13,14 +13,10 @@ use crate::settings::raw::{self, Field};
 const LONGEST_MANIFEST: usize = 64 * 1024 * 1024;
 
 impl Settler {
-    /// Whether rules are on.
-    pub(super) fn inspects(&mut self, raw: &raw::Graphql) -> Option<bool> {
-        let inspect = self.read(&raw.inspect)?;
-        Some(inspect || self.has_rule(raw))
-    }
-
-    /// The rules, be they on or not.
-    pub(super) fn inspection(&mut self, raw: &raw::Graphql) -> Option<Inspection> {
+    /// What requests are read for, where they are; `None` where a value is wrong.
+    #[expect(clippy::option_option, reason = "it is wrong, or not wanted, or there")]
+    pub(super) fn inspection(&mut self, raw: &raw::Graphql) -> Option<Option<Inspection>> {
+        let inspect = self.read(&raw.inspect);
         let mutations = self.read(&raw.mutations);
         let introspection = self.read(&raw.introspection);
         let max_depth = self.read(&raw.max_depth);
@@ -28,6 +24,7 @@ impl Settler {
         let max_root_fields = self.read(&raw.max_root_fields);
         let max_tokens = self.read(&raw.max_tokens);
         let inspect_limit = self.read(&raw.inspect_limit);
+        let inspect_memory = self.read(&raw.inspect_memory);
         let rest = self.read(&raw.rest);
         let documents = self.manifest(&raw.trusted_documents);
         let trusted_only = self.read(&raw.trusted_only);
@@ -36,6 +33,12 @@ impl Settler {
                 Wrong::is("stands without graphql.trusted_documents, so that every request is refused")
                     .instead("name the manifest of the documents that may be sent");
             self.refuse(&raw.trusted_only, wrong);
+        }
+        let unbounded = |size: u64| if size == 0 { u64::MAX } else { size };
+        if unbounded(inspect_memory?) < inspect_limit? {
+            let wrong = Wrong::is("has no room for one body as long as graphql.inspect_limit lets it be")
+                .instead("make it larger, or graphql.inspect_limit smaller");
+            self.refuse(&raw.inspect_memory, wrong);
         }
         let limit = |limit: usize| (limit > 0).then_some(limit);
         let rules = Rules {
@@ -53,14 +56,21 @@ impl Settler {
                 Trusted::Any
             },
         };
+        let purpose = match (self.has_rule(raw), inspect?) {
+            (true, _) => Purpose::Ruling,
+            (false, true) => Purpose::Telling,
+            (false, false) => return Some(None),
+        };
         let limit = inspect_limit?;
-        Some(Inspection {
+        Some(Some(Inspection {
+            purpose,
             rules,
             limit: (limit > 0).then_some(limit),
-        })
+            memory: usize::try_from(unbounded(inspect_memory?)).unwrap_or(usize::MAX),
+        }))
     }
 
-    /// Whether anything but `inspect` is not as it is by default.
+    /// Whether anything that rules is not as it is by default.
     fn has_rule(&self, raw: &raw::Graphql) -> bool {
         self.is_changed(&raw.mutations)
             || self.is_changed(&raw.introspection)

@@ -551,6 +551,9 @@ url = 'http://127.0.0.2'") =>
     trust_without_a_manifest: file("graphql.trusted_only = true") =>
         "proxy.toml:1:24: graphql.trusted_only stands without graphql.trusted_documents, so that every request is refused
     name the manifest of the documents that may be sent";
+    no_room_for_one_body: file("graphql.inspect_memory = '1MiB'") =>
+        "proxy.toml:1:26: graphql.inspect_memory has no room for one body as long as graphql.inspect_limit lets it be
+    make it larger, or graphql.inspect_limit smaller";
     a_manifest_that_is_not_there: file(r#"graphql.trusted_documents = "{}/nowhere""#) =>
         "proxy.toml:1:29: graphql.trusted_documents names a file that cannot be read: nowhere: No such file or directory (os error 2)";
     a_manifest_that_is_not_utf8: file(r#"graphql.trusted_documents = "{}/latin1""#) =>

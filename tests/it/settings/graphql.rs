@@ -1,7 +1,11 @@
 //! Rows of `[graphql]`.
 
-use super::super::support::{Answer, Proxy, full, start};
+use super::super::metrics::settled;
+use super::super::support::{Answer, Proxy, Raw, full, soon, start};
 use super::PATHS;
+
+/// One that lets all pass that these tests ask for.
+const RULE: &str = "graphql.max_depth = 256";
 
 const DEEP: &str = "{ orders(first: 1) { edges { node { id } } } }";
 const ALIASED: &str = "{ a: me { id } b: me { id } }";
@@ -28,14 +32,23 @@ async fn nonsense(proxy: &Proxy) -> Answer {
 }
 
 pub(super) async fn inspect() {
-    let (_sandbox, proxy) = start("").await;
-    let answer = nonsense(&proxy).await;
-    assert_eq!(
-        (answer.status.as_u16(), answer.code()),
-        (400, None),
-        "it is Fluent's answer"
-    );
-    let (_sandbox, proxy) = start("graphql.inspect = true").await;
+    const TOLD: &str = r#"operations_total{instance="default",kind="query",operation=""}"#;
+    for (toml, told) in [("", 0), ("graphql.inspect = true", 1)] {
+        let (_sandbox, proxy) = start(toml).await;
+        ask(&proxy, super::ME).await.assert_good();
+        let answer = nonsense(&proxy).await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.code()),
+            (400, None),
+            "it is Fluent's answer"
+        );
+        let scrape = settled(&proxy).await;
+        assert_eq!(scrape.count("operations_total"), told);
+        if told > 0 {
+            scrape.assert(TOLD, 1);
+        }
+    }
+    let (_sandbox, proxy) = start(RULE).await;
     nonsense(&proxy).await.assert_refused(400, "GRAPHQL_UNREADABLE");
 }
 
@@ -76,7 +89,7 @@ pub(super) async fn max_root_fields() {
 
 pub(super) async fn max_tokens() {
     let of_tokens = |count: usize| format!("{{me{{{}id}}}}", "id ".repeat((count - 6) / 2));
-    let (_sandbox, proxy) = start("graphql.inspect = true").await;
+    let (_sandbox, proxy) = start(RULE).await;
     ask(&proxy, &of_tokens(15_000)).await.assert_good();
     let over = ask(&proxy, &of_tokens(15_002)).await;
     over.assert_refused(400, "LIMIT_EXCEEDED");
@@ -92,7 +105,7 @@ async fn of_length(proxy: &Proxy, length: usize) -> Answer {
 
 pub(super) async fn inspect_limit() {
     // Above Fluent's own limit as well, so that it is seen who refuses.
-    let (_sandbox, proxy) = start("graphql.inspect = true").await;
+    let (_sandbox, proxy) = start(RULE).await;
     let whole = of_length(&proxy, 2 * 1024 * 1024).await;
     assert_eq!(
         (whole.status.as_u16(), whole.code()),
@@ -110,6 +123,38 @@ pub(super) async fn inspect_limit() {
     assert_eq!(sandbox.seen().counts().api_requests, 1);
 }
 
+pub(super) async fn inspect_memory() {
+    let toml = "[graphql]\nmutations = 'deny'\ninspect_limit = '2KiB'\ninspect_memory = '2KiB'";
+    let (sandbox, proxy) = start(toml).await;
+    // At the limit, one after the other.
+    for _ in 0..3 {
+        of_length(&proxy, 2048).await.assert_good();
+    }
+    // One that is held takes what it declared, until its end has come and it is sent.
+    let query = format!(r#"{{"query":"{}"}}"#, super::ME);
+    let mut caller = Raw::connect(proxy.address()).await;
+    let head = "POST /graphql HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
+    caller
+        .send(format!("{head}Content-Length: 2048\r\n\r\n{query}"))
+        .await;
+    let refused = soon(async {
+        loop {
+            let answer = of_length(&proxy, 30).await;
+            if answer.status != 200 {
+                return answer;
+            }
+        }
+    })
+    .await;
+    refused.assert_refused(503, "OVERLOADED");
+    assert_eq!(refused.headers["retry-after"], "1");
+    let before = sandbox.seen().counts().api_requests;
+    caller.send(" ".repeat(2048 - query.len())).await;
+    assert_eq!(caller.answer().await.status, 200);
+    of_length(&proxy, 2048).await.assert_good();
+    assert_eq!(sandbox.seen().counts().api_requests, before + 2);
+}
+
 /// Sends to a path that is not GraphQL's.
 async fn elsewhere(proxy: &Proxy) -> Answer {
     let request = http::Request::post("/api/v4.1/event").header("content-type", "application/octet-stream");
@@ -117,7 +162,7 @@ async fn elsewhere(proxy: &Proxy) -> Answer {
 }
 
 pub(super) async fn rest() {
-    let (_sandbox, proxy) = start(&format!("graphql.inspect = true\n{PATHS}")).await;
+    let (_sandbox, proxy) = start(&format!("{RULE}\n{PATHS}")).await;
     assert_eq!(elsewhere(&proxy).await.code(), None);
     let (sandbox, proxy) = start(&format!("graphql.rest = 'deny'\n{PATHS}")).await;
     elsewhere(&proxy).await.assert_refused(403, "OPERATION_DENIED");
@@ -135,7 +180,7 @@ fn manifest() -> (tempfile::NamedTempFile, String) {
 
 pub(super) async fn trusted_documents() {
     let hash = r#"{"extensions":{"persistedQuery":{"version":1,"sha256Hash":"abc"}}}"#;
-    let (_sandbox, proxy) = start("graphql.inspect = true").await;
+    let (_sandbox, proxy) = start(RULE).await;
     let unknown = proxy.client().post("/graphql", hash).await;
     unknown.assert_refused(400, "DOCUMENT_UNKNOWN");
     let (_file, setting) = manifest();
