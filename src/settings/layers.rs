@@ -13,15 +13,24 @@ mod profile;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
 use config::{Map, Value, ValueKind};
 
 use super::given::Given;
 use super::key::{Catalogue, Key, Node, name_of};
 use super::problem::{Layer, Problem, Source, Wrong};
-use super::{DEFAULT, Sources, raw};
+use super::{CATALOGUE, DEFAULT, Sources, raw};
+
+/// The built-in layer, read once.
+static BUILT_IN: LazyLock<Vec<Entry>> = LazyLock::new(|| {
+    let mut gathered = Gathered::default();
+    file::read_text(&mut gathered, &CATALOGUE, DEFAULT, &|_| Source::Default);
+    gathered.entries
+});
 
 /// A value that was given somewhere.
+#[derive(Clone)]
 pub(super) struct Entry {
     pub(super) key: Key,
     pub(super) given: Given,
@@ -68,8 +77,10 @@ impl Gathered {
     }
 
     fn read(sources: &Sources, catalogue: &Catalogue) -> Self {
-        let mut gathered = Self::default();
-        file::read_text(&mut gathered, catalogue, DEFAULT, &|_| Source::Default);
+        let mut gathered = Self {
+            entries: BUILT_IN.clone(),
+            ..Self::default()
+        };
         let named = environment::settings_file(&sources.environment);
         if let Some(path) = sources.file.clone().or(named) {
             file::read(&mut gathered, catalogue, &path);
