@@ -13,6 +13,7 @@
 mod admin;
 mod commands;
 mod cors;
+mod cost;
 mod credentials;
 mod egress;
 mod fleet;
