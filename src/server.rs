@@ -4,7 +4,8 @@
 //!    systemd; over `max_connections` it stops accepting, and so it
 //!    does for a while when the process runs out of descriptors.
 //! 2. Each connection speaks HTTP/1.1 or cleartext HTTP/2, under the clocks of `server/pace.rs`.
-//! 3. A drain stops accepting at once, lets each connection end the requests that it has begun, and closes it.
+//! 3. A drain stops accepting at once, lets each connection end the requests that it has begun, and closes it; one that
+//!    was accepted just before may still send its first, as its caller knows nothing of the drain.
 //! 4. Whoever drops the future of [`Server::run`] cuts what is left.
 
 mod listener;
@@ -15,6 +16,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,9 +25,8 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use prometheus_client::metrics::gauge::Gauge;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -43,6 +44,8 @@ const STREAM_LIMIT: u32 = 64 * 1024;
 const BACKLOG: i32 = 1024;
 /// The pause after `accept` failed for want of resources.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How long a drain waits for the first request of a connection.
+const FIRST_REQUEST: Duration = Duration::from_secs(1);
 
 /// Where a listener stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,7 +125,6 @@ impl Server {
         B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let graceful = GracefulShutdown::new();
         let room = Arc::new(Semaphore::new(self.limits.max_connections));
         let mut connections = JoinSet::new();
         loop {
@@ -137,7 +139,7 @@ impl Server {
                 Some(_) = connections.join_next() => {}
                 (place, accepted) = accepted => match accepted {
                     Ok((stream, peer)) => {
-                        let connection = serve_connection(stream, peer, handler.clone(), self.limits, graceful.watcher());
+                        let connection = serve_connection(stream, peer, handler.clone(), self.limits, drain.clone());
                         let present = Present::new(&self.open);
                         connections.spawn(async move {
                             connection.await;
@@ -153,12 +155,17 @@ impl Server {
             }
         }
         drop(self.listener);
-        graceful.shutdown().await;
+        while connections.join_next().await.is_some() {}
     }
 }
 
-async fn serve_connection<H, F, B>(stream: Stream, peer: Peer, handler: H, limits: Limits, watcher: Watcher)
-where
+async fn serve_connection<H, F, B>(
+    stream: Stream,
+    peer: Peer,
+    handler: H,
+    limits: Limits,
+    drain: CancellationToken,
+) where
     H: Fn(Arc<Peer>, Request<Incoming>) -> F + Send + Sync + 'static,
     F: Future<Output = Response<B>> + Send + 'static,
     B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
@@ -167,7 +174,9 @@ where
     let pace = pace::Pace::new(limits);
     let io = TokioIo::new(pace::PacedIo::new(stream, pace.clone()));
     let peer = Arc::new(peer);
+    let begun = &Notify::new();
     let service = service_fn(move |request: Request<Incoming>| {
+        begun.notify_one();
         let busy = pace.request_begins(request.version());
         let answer = handler(Arc::clone(&peer), request);
         async move { Ok::<_, Infallible>(answer.await.map(|body| pace::BusyBody::new(body, busy))) }
@@ -184,8 +193,19 @@ where
         .initial_stream_window_size(STREAM_LIMIT)
         .max_send_buf_size(STREAM_LIMIT as usize)
         .max_header_list_size(u32::try_from(HEAD_LIMIT).unwrap_or(u32::MAX));
-    let connection = builder.serve_connection(io, service);
-    if let Err(error) = watcher.watch(connection).await {
+    let mut connection = pin!(builder.serve_connection(io, service));
+    let told_to_end = async {
+        drain.cancelled().await;
+        let _ = tokio::time::timeout(FIRST_REQUEST, begun.notified()).await;
+    };
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = told_to_end => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
         tracing::debug!(error = &*error, "a connection ended early");
     }
 }

@@ -182,6 +182,27 @@ async fn while_it_drains_nobody_new_is_taken() {
 }
 
 #[tokio::test]
+async fn who_was_taken_just_before_it_drains_may_ask_once() {
+    let sandbox = sandbox(fluent()).await;
+    let mut process = serve(&sandbox, &[]).await;
+    let mut fresh = Raw::connect(process.address()).await;
+    let mut silent = Raw::connect(process.address()).await;
+    // Connections are taken in order: where a later one is answered, the two have been taken.
+    let mut later = Raw::connect(process.address()).await;
+    later.send(query("later")).await;
+    later.answer().await.assert_good();
+    process.signal();
+    process.line_with("shutting down").await;
+    assert_eq!(later.rest().await, b"", "it drains");
+    fresh.send(query("fresh")).await;
+    let answer = fresh.answer().await;
+    answer.assert_good();
+    assert_eq!(answer.headers["connection"], "close");
+    assert_eq!(silent.rest().await, b"", "who asks nothing holds nothing up");
+    assert!(process.end().await.success());
+}
+
+#[tokio::test]
 async fn a_slow_request_ends_before_the_program_does() {
     let sandbox = sandbox(fluent()).await;
     let mut process = serve(&sandbox, &[]).await;
