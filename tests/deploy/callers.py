@@ -1,6 +1,6 @@
 """Callers such as an application has, until SIGTERM lets them end what they are at; nothing is ever tried again.
 
-    callers.py HOST:PORT HOST-HEADER
+    callers.py HOST:PORT HOST-HEADER [KIND…]
 
 What they were answered comes out as JSON: how many answers of each kind, every failure, and which proxies answered.
 """
@@ -11,8 +11,9 @@ import signal
 import sys
 import threading
 
-AUTHORITY, HOST = sys.argv[1:]
+AUTHORITY, HOST, *WANTED = sys.argv[1:]
 JSON = {"Host": HOST, "Content-Type": "application/json"}
+SLOW = ("GET", "/api/v4.1/echo", None)
 QUERY = ("POST", "/graphql", b'{"query":"{ me { id } }"}')
 ended = threading.Event()
 lock = threading.Lock()
@@ -52,13 +53,19 @@ KINDS = {
     # Longer than a moment, shorter than `shutdown.delay`.
     "seldom": (2, QUERY, 2, True),
     "fresh": (2, QUERY, 0.02, False),
-    "slow": (3, ("GET", "/api/v4.1/echo", None), 0, True),
+    "slow": (3, SLOW, 0, True),
+    "slow-fresh": (2, SLOW, 0, False),
     "large": (1, ("POST", "/api/v4.1/upload", bytes(512 * 1024)), 0.05, True),
     "large-answer": (1, ("GET", "/api/v4.1/download?bytes=4000000", None), 0.05, True),
 }
 
 signal.signal(signal.SIGTERM, lambda *_: ended.set())
-callers = [threading.Thread(target=call, args=(kind, *what)) for kind, (count, *what) in KINDS.items() for _ in range(count)]
+callers = [
+    threading.Thread(target=call, args=(kind, *what))
+    for kind, (count, *what) in KINDS.items()
+    if kind in (WANTED or KINDS)
+    for _ in range(count)
+]
 for caller in callers:
     caller.start()
 for caller in callers:

@@ -23,10 +23,11 @@ CONTROL = 4291
 
 def wait(condition):
     ends = time.monotonic() + PATIENCE
-    while not condition():
+    while not (found := condition()):
         if time.monotonic() > ends:
             raise AssertionError("it never came to that")
         time.sleep(0.05)
+    return found
 
 
 class Node:
@@ -62,6 +63,8 @@ class Network:
         os.close(writer)
         with open(reader) as info:
             self.pid = json.load(info)["child-pid"]
+        # bubblewrap tells its number first, and then gives it its address.
+        wait(lambda: "127.0.0.1" in self.run("ip", "address", "show", "lo"))
 
     def inside(self, *command):
         return ["nsenter", "--target", str(self.pid), "--net", *command]
@@ -78,6 +81,10 @@ class Network:
         control = ["--control-address", f"127.0.0.1:{CONTROL}"]
         return self.start(os.environ["FLUENT_SANDBOX_BIN"], "--address", f"{address}:4290", *control, *more, env=named)
 
+    def slow_down(self):
+        """Some answers of the simulated Fluent take a second now."""
+        self.control("/faults", {"place": "api", "fault": {"delay": 1000}, "times": "always", "path": "/api/v4.1/echo"})
+
     def control(self, path, body=None):
         """Asks the simulated Fluent of this network."""
         more = [] if body is None else ["--header", "content-type: application/json", "--data", json.dumps(body)]
@@ -85,12 +92,12 @@ class Network:
                           "--retry-max-time", "20", *more, f"http://127.0.0.1:{CONTROL}{path}")  # fmt: skip
         return json.loads(answer or "null")
 
-    def start_callers(self, authority, host):
+    def start_callers(self, authority, host, *kinds):
         """What they were answered stands in the file, once they have ended."""
         answers = self.node.folder / f"answers-{len(self.node.processes)}"
         with answers.open("w") as out:
             load = pathlib.Path(__file__).with_name("callers.py")
-            return self.start(sys.executable, load, authority, host, stdout=out, stderr=None), answers
+            return self.start(sys.executable, load, authority, host, *kinds, stdout=out, stderr=None), answers
 
 
 class Pod:

@@ -1,170 +1,157 @@
-"""The Debian package: built, installed by dpkg, started as its unit says, upgraded, removed, purged. The machine it is
-installed on is this one, with all changes held in memory and thrown away."""
+"""The Debian package: built, installed by dpkg, run by a real systemd as the guide says, upgraded, removed, purged."""
 
+import json
 import os
 import pathlib
 import re
+import signal
 import subprocess
 import tempfile
 import unittest
 
-from pods import RIGHT, Network, Node, wait
-from test_systemd import values
+from machine import Machine
+from pods import RIGHT, wait
 
 ROOT = pathlib.Path(__file__).parents[2]
-ETC = "/etc/fluent-auth-proxy"
+NAME = "fluent-auth-proxy"
+ETC = f"/etc/{NAME}"
 UNITS = "/usr/lib/systemd/system"
-# What dpkg and its triggers keep for themselves.
-THEIRS = re.compile(r"/(var/lib/(dpkg|systemd/deb-systemd-helper-\w+)|var/log|var/cache|etc/ld\.so\.cache|tmp)(/|$)")
-
-
-class Machine:
-    """This one below a layer that takes all changes, and a network of its own."""
-
-    def __init__(self):
-        self.node = Node()
-        self.root = self.node.folder / "root"
-        self.layer = self.node.folder / "layer"
-        for path in (self.root, self.layer):
-            path.mkdir()
-        script = f"""
-            mount -t tmpfs layer {self.layer} && mkdir {self.layer}/upper {self.layer}/work
-            mount -t overlay -o lowerdir=/,upperdir={self.layer}/upper,workdir={self.layer}/work root {self.root}
-            for kernels in proc sys dev; do mount --rbind /$kernels {self.root}/$kernels; done
-            echo mounted && exec sleep inf
-        """
-        self.network = Network(self.node)
-        command = self.network.inside("unshare", "--mount", "--propagation", "private", "sh", "-ec", script)
-        self.holder = self.node.start(command, stdout=subprocess.PIPE)
-        assert self.holder.stdout.readline() == b"mounted\n"
-        self.holder.stdout.close()
-
-    def inside(self, *command):
-        return ["nsenter", f"--target={self.holder.pid}", "--mount", "--net", "chroot", str(self.root), *command]
-
-    def run(self, *command, **more):
-        done = subprocess.run(
-            self.inside(*command), capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL, **more
-        )
-        if done.returncode:
-            raise AssertionError(f"{command}: {done.stdout}{done.stderr}")
-        return done.stdout
-
-    def dpkg(self, *arguments):
-        """Triggers are for others, and that of man-db takes long."""
-        return self.run("dpkg", "--no-triggers", *arguments)
-
-    def start(self, *command, **more):
-        return self.node.start(self.inside(*command), **more)
-
-    def write(self, path, text):
-        subprocess.run(self.inside("tee", path), input=text, text=True, check=True, stdout=subprocess.DEVNULL, timeout=60)
-
-    def changed(self):
-        """All that is not as it was but for what dpkg keeps for itself; a file that went counts."""
-        upper = self.layer / "upper"
-        listed = subprocess.run(
-            ["nsenter", f"--target={self.holder.pid}", "--mount", "find", str(upper), "-not", "-type", "d", "-printf", "/%P\n"],
-            capture_output=True, text=True, check=True, timeout=60,
-        )  # fmt: skip
-        return [path for path in listed.stdout.splitlines() if not THEIRS.match(path)]
+PACKAGE = "/root/package.deb"
+GRAPHQL = ["--header", "content-type: application/json", "--data", '{"query":"{ me { id } }"}']
 
 
 class Package(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        cls.folder = tempfile.TemporaryDirectory()
-        cls.addClassCleanup(cls.folder.cleanup)
-        build = [ROOT / "deploy" / "debian" / "build", os.environ["FLUENT_AUTH_PROXY_BIN"], cls.folder.name]
-        done = subprocess.run([*build, "--fast"], capture_output=True, text=True, timeout=900)
+        folder = tempfile.TemporaryDirectory()
+        cls.addClassCleanup(folder.cleanup)
+        build = [ROOT / "deploy" / "debian" / "build", os.environ["FLUENT_AUTH_PROXY_BIN"], folder.name, "--fast"]
+        done = subprocess.run(build, capture_output=True, text=True, timeout=900)
         assert done.returncode == 0, done.stderr
         cls.package = pathlib.Path(done.stdout.strip())
 
     def machine(self):
         machine = Machine()
-        self.addCleanup(machine.node.close)
-        machine.write("/tmp/package.deb", "")
-        with self.package.open("rb") as package:
-            subprocess.run(machine.inside("tee", "/tmp/package.deb"), stdin=package, stdout=subprocess.DEVNULL, check=True)
-        self.assertEqual(machine.changed(), [])
-        machine.dpkg("--install", "/tmp/package.deb")
+        self.addCleanup(machine.close)
+        machine.copy(self.package, PACKAGE)
+        self.assertEqual(machine.changed(), [PACKAGE])
+        machine.dpkg("--install", PACKAGE)
         return machine
+
+    def configure(self, machine):
+        """As the guide says it."""
+        account = "https://ACCOUNT.sandbox.api.fluentretail.com"
+        settings = machine.run("cat", f"{ETC}/proxy.toml")
+        self.assertIn(account, settings)
+        machine.write(f"{ETC}/proxy.toml", settings.replace(account, "http://127.0.0.1:4290"))
+        for name, value in RIGHT.items():
+            machine.write(f"{ETC}/secrets/{name}", value)
 
     def test_all_that_belongs_to_it_is_there(self):
         machine = self.machine()
-        self.assertEqual(machine.dpkg("--verify", "fluent-auth-proxy"), "")
+        self.assertEqual(machine.dpkg("--verify", NAME), "")
         modes = {
-            "/usr/bin/fluent-auth-proxy": "755",
-            "/usr/share/man/man1/fluent-auth-proxy.1.gz": "644",
-            "/usr/share/bash-completion/completions/fluent-auth-proxy": "644",
-            "/usr/share/zsh/vendor-completions/_fluent-auth-proxy": "644",
-            "/usr/share/fish/vendor_completions.d/fluent-auth-proxy.fish": "644",
-            "/usr/share/doc/fluent-auth-proxy/THIRD-PARTY-LICENCES": "644",
+            f"/usr/bin/{NAME}": "755",
+            f"/usr/share/man/man1/{NAME}.1.gz": "644",
+            f"/usr/share/bash-completion/completions/{NAME}": "644",
+            f"/usr/share/zsh/vendor-completions/_{NAME}": "644",
+            f"/usr/share/fish/vendor_completions.d/{NAME}.fish": "644",
+            f"/usr/share/doc/{NAME}/THIRD-PARTY-LICENCES": "644",
             f"{ETC}/proxy.toml": "644",
             f"{ETC}/secrets": "700",
-            f"{UNITS}/fluent-auth-proxy.service": "644",
-            f"{UNITS}/fluent-auth-proxy.socket": "644",
+            f"{UNITS}/{NAME}.service": "644",
+            f"{UNITS}/{NAME}.socket": "644",
         }
         for path, mode in modes.items():
             self.assertEqual(machine.run("stat", "--format=%a %U", path), f"{mode} root\n", path)
-        self.assertIn("fluent-auth-proxy", machine.run("fluent-auth-proxy", "--version"))
-        completes = ". /usr/share/bash-completion/completions/fluent-auth-proxy && complete -p fluent-auth-proxy"
+        self.assertIn(NAME, machine.run(NAME, "--version"))
+        completes = f". /usr/share/bash-completion/completions/{NAME} && complete -p {NAME}"
         self.assertIn("complete", machine.run("bash", "-c", completes))
-        self.assertIn(".TH", machine.run("zcat", "/usr/share/man/man1/fluent-auth-proxy.1.gz"))
-        units = [f"{UNITS}/fluent-auth-proxy.{kind}" for kind in ("service", "socket")]
-        machine.run("systemd-analyze", "verify", "--man=no", *units)
+        self.assertIn(".TH", machine.run("zcat", f"/usr/share/man/man1/{NAME}.1.gz"))
         # It has no account yet.
         self.assertEqual([path for path in machine.changed() if path.startswith("/etc/systemd")], [])
 
-    def test_it_serves_as_its_unit_says(self):
-        """By the settings that were installed, on sockets handed over, with credentials in a folder; it runs no systemd."""
-        machine = self.machine()
-        url = "https://ACCOUNT.sandbox.api.fluentretail.com"
-        settings = machine.run("cat", f"{ETC}/proxy.toml")
-        self.assertIn(url, settings)
-        machine.write(f"{ETC}/proxy.toml", settings.replace(url, "http://127.0.0.1:4290"))
-        for name, value in RIGHT.items():
-            machine.write(f"{ETC}/secrets/{name}", value)
-        unit = machine.run("cat", f"{UNITS}/fluent-auth-proxy.service")
-        credentials = "/run/credentials/fluent-auth-proxy.service"
-        machine.run("install", "-d", "-o", "nobody", credentials, "/var/lib/fluent-auth-proxy")
-        for credential in values(unit, "LoadCredential"):
-            name, path = credential.split(":")
-            machine.run("install", "-m", "400", "-o", "nobody", path, f"{credentials}/{name}")
-        variables = [f"--setenv={variable.replace('%d', credentials)}" for variable in values(unit, "Environment")]
-        sockets = [f"--listen={address}" for address in values(machine.run("cat", f"{UNITS}/fluent-auth-proxy.socket"), "ListenStream")]
-        [start] = values(unit, "ExecStart")
-        machine.network.start_fluent()
-        user = ["setpriv", "--reuid=nobody", "--clear-groups", "--no-new-privs", "--inh-caps=-all"]
-        machine.start(*user, "systemd-socket-activate", *sockets, *variables, *start.replace("%d", credentials).split())
-
-        def status(address):
-            query = ["--header", "content-type: application/json", "--data", '{"query":"{ me { id } }"}']
-            command = ["curl", "--silent", "--max-time", "10", "--output", "/dev/null", "--write-out", "%{http_code}"]
-            asked = subprocess.run(
-                machine.inside(*command, *query, f"http://{address}:4280/graphql"), capture_output=True, text=True, timeout=30
-            )
-            return asked.stdout
-
-        wait(lambda: status("127.0.0.1") == "200")
-        self.assertEqual(status("[::1]"), "200")
-        # The token is kept.
-        self.assertNotEqual(machine.run("ls", "/var/lib/fluent-auth-proxy"), "")
-
     def test_what_was_set_outlives_an_upgrade_and_a_removal_but_no_purge(self):
+        """On a machine that systemd does not run, too."""
         machine = self.machine()
         machine.write(f"{ETC}/secrets/password", "right")
         machine.write(f"{ETC}/proxy.toml", "# Mine.\n")
-        machine.run("install", "-d", "/var/lib/fluent-auth-proxy")
-        machine.write("/var/lib/fluent-auth-proxy/token", "sealed")
-        for command in (("--install", "/tmp/package.deb"), ("--remove", "fluent-auth-proxy")):
+        machine.run("install", "-d", f"/var/lib/{NAME}")
+        machine.write(f"/var/lib/{NAME}/token", "sealed")
+        for command in (("--install", PACKAGE), ("--remove", NAME)):
             machine.dpkg(*command)
             self.assertEqual(machine.run("cat", f"{ETC}/proxy.toml", f"{ETC}/secrets/password"), "# Mine.\nright")
-        kept = [f"{ETC}/proxy.toml", f"{ETC}/secrets/password", "/var/lib/fluent-auth-proxy/token"]
+        kept = [f"{ETC}/proxy.toml", f"{ETC}/secrets/password", f"/var/lib/{NAME}/token", PACKAGE]
         # So that nobody starts what is gone.
-        masks = [f"/etc/systemd/system/fluent-auth-proxy.{kind}" for kind in ("service", "socket")]
-        self.assertEqual(sorted(machine.changed()), sorted(kept + masks))
-        machine.dpkg("--purge", "fluent-auth-proxy")
-        self.assertEqual(machine.changed(), [])
-        for path in (ETC, "/var/lib/fluent-auth-proxy", "/usr/share/doc/fluent-auth-proxy"):
+        masks = [f"/etc/systemd/system/{NAME}.{kind}" for kind in ("service", "socket")]
+        self.assertEqual(machine.changed(), sorted(kept + masks))
+        machine.dpkg("--purge", NAME)
+        self.assertEqual(machine.changed(), [PACKAGE])
+        for path in (ETC, f"/var/lib/{NAME}", f"/usr/share/doc/{NAME}"):
             machine.run("test", "!", "-e", path)
+
+    def running(self):
+        """With systemd as the first process."""
+        machine = self.machine()
+        machine.boot()
+        machine.network.start_fluent()
+        self.configure(machine)
+        machine.run("systemctl", "enable", "--now", f"{NAME}.service")
+        self.ready(machine)
+        return machine
+
+    def ready(self, machine, answers=0):
+        """And has given so many answers."""
+        wait(lambda: machine.status_of("http://127.0.0.1:4281/readyz") == "200")
+        counted = r'(?m)^fluent_auth_proxy_requests_total\{.*status="200".*\} (\d+)'
+        metrics = lambda: machine.run("curl", "--silent", "http://127.0.0.1:4281/metrics")
+        wait(lambda: sum(map(int, re.findall(counted, metrics()))) >= answers)
+
+    def test_it_serves_with_all_that_the_unit_takes_away(self):
+        machine = self.running()
+        for address in ("127.0.0.1", "[::1]"):
+            self.assertEqual(machine.status_of(f"http://{address}:4280/graphql", *GRAPHQL), "200")
+        [pid] = machine.shown(NAME, "MainPID")
+        told = dict(line.split(":\t", 1) for line in machine.run("cat", f"/proc/{pid}/status").splitlines())
+        self.assertEqual([told[key] for key in ("CapEff", "CapBnd", "NoNewPrivs", "Seccomp")], ["0" * 16, "0" * 16, "1", "2"])
+        self.assertNotIn("0", told["Uid"].split())
+        # The token is kept, for a user that has no name tomorrow.
+        self.assertNotEqual(machine.run("ls", f"/var/lib/private/{NAME}"), "")
+        machine.run("systemctl", "reload", NAME)
+        self.ready(machine)
+        machine.run("systemctl", "stop", NAME)
+        self.assertEqual(machine.shown(NAME, "Result", "ExecMainStatus"), ["success", "0"])
+
+    def test_callers_wait_while_it_is_restarted_and_upgraded(self):
+        machine = self.running()
+        machine.network.slow_down()
+        callers, answers = machine.network.start_callers("127.0.0.1:4280", "127.0.0.1:4280", "fresh", "slow-fresh")
+        self.ready(machine, answers=20)
+        pids = set(machine.shown(NAME, "MainPID"))
+        for restart in (["systemctl", "restart", NAME], ["dpkg", "--no-triggers", "--install", PACKAGE]):
+            machine.run(*restart)
+            self.ready(machine, answers=20)
+            pids |= set(machine.shown(NAME, "MainPID"))
+        callers.send_signal(signal.SIGTERM)
+        self.assertEqual(callers.wait(timeout=60), 0)
+        told = json.loads(answers.read_text())
+        self.assertEqual((told["failures"], len(told["proxies"]), len(pids)), ([], 3, 3))
+        # The token outlives them: one login was enough.
+        self.assertEqual(len(machine.network.control("/seen")["token_requests"]), 1)
+
+    def test_what_cannot_start_is_not_started_again(self):
+        machine = self.machine()
+        machine.boot()
+        for secret, status in ((None, "243"), ("", "78")):
+            if secret is not None:
+                self.configure(machine)
+                machine.write(f"{ETC}/secrets/password", secret)
+            self.assertFalse(machine.succeeds("systemctl", "start", NAME))
+            self.assertEqual(machine.shown(NAME, "ActiveState", "ExecMainStatus", "NRestarts"), ["failed", status, "0"])
+
+    def test_nothing_of_it_is_left(self):
+        machine = self.running()
+        [pid] = machine.shown(NAME, "MainPID")
+        machine.dpkg("--purge", NAME)
+        machine.run("test", "!", "-e", f"/proc/{pid}")
+        self.assertEqual([path for path in machine.changed() if NAME in path], [])

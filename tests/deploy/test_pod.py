@@ -24,8 +24,7 @@ class Sidecar(unittest.TestCase):
 
     def app(self, pod):
         """The other container: it calls as it likes, some answers take a second."""
-        slow = {"place": "api", "fault": {"delay": 1000}, "times": "always", "path": "/api/v4.1/echo"}
-        pod.network.control("/faults", slow)
+        pod.network.slow_down()
         pod.wait_until_ready()
         app, answers = pod.network.start_callers(f"localhost:{LISTEN}", f"localhost:{LISTEN}")
         wait(lambda: pod.in_flight() >= 3)

@@ -43,12 +43,11 @@ class Replicas:
             "ip link add bridge type bridge",
             f"ip address add {GATEWAY}/24 dev bridge",
             "ip link set bridge up",
-            "ip link set lo up",
         ):
             self.network.run(*command.split())
         self.fluent = self.network.start_fluent(GATEWAY)
         self.network.start("redis-server", "--bind", GATEWAY, "--protected-mode", "no", "--save", "", cwd=self.node.folder)
-        self.network.control("/faults", {"place": "api", "fault": {"delay": 1000}, "times": "always", "path": "/api/v4.1/echo"})
+        self.network.slow_down()
 
     def start(self, name):
         """A pod at its address, ready."""

@@ -119,8 +119,6 @@ class Units(unittest.TestCase):
         limits = {**default["listen"], **settings["listen"]}, {**default["upstream"], **settings["upstream"]}
         bound = manifests.bound(*limits)
         self.assertGreaterEqual(manifests.size(values(service, "MemoryMax")[0].replace("M", "Mi")), bound)
-        # Wrong settings and wrong usage: starting again mends nothing.
-        self.assertEqual(values(service, "RestartPreventExitStatus"), ["2 78"])
         self.assertEqual(values(service, "Type"), ["notify"])
 
     def test_no_secret_stands_in_them(self):
