@@ -47,7 +47,7 @@ RUN mkdir -p src tests/demo tests/sandbox/src \
 
 FROM dependencies AS build
 COPY LICENSE LICENSE
-COPY deploy/licences deploy/licences
+COPY deploy/licences deploy/shipped deploy/
 COPY config config
 COPY src src
 # Copies keep their age, and cargo builds again only what is younger than what it built.

@@ -4,6 +4,7 @@ own. It may be booted: then systemd is its first process, as in any container, a
 import re
 import subprocess
 
+from commands import output_of
 from pods import Network, Node, wait
 
 # What dpkg and its helpers keep for themselves.
@@ -85,10 +86,7 @@ class Machine:
         self.node.close()
 
     def run(self, *command, **more):
-        done = subprocess.run([*self.inside, *command], capture_output=True, text=True, timeout=120, **more)
-        if done.returncode:
-            raise AssertionError(f"{command}: {done.stdout}{done.stderr}")
-        return done.stdout
+        return output_of(*self.inside, *command, timeout=120, **more)
 
     def succeeds(self, *command):
         return subprocess.run([*self.inside, *command], capture_output=True, timeout=120).returncode == 0

@@ -2,13 +2,15 @@
 
 import pathlib
 import re
+import shutil
+import tempfile
 import tomllib
 import unittest
 
 import yaml
 
 import manifests
-from test_kubernetes import rendered, run
+from test_kubernetes import rendered, run, wrong_with
 
 DEPLOY = pathlib.Path(__file__).parents[2] / "deploy"
 GUIDE = (DEPLOY / "README.md").read_text()
@@ -37,19 +39,27 @@ class Guide(unittest.TestCase):
         for term in terms:
             self.assertIn(term, GUIDE)
 
-    def test_kubectl_makes_the_secret_of_files(self):
-        """As the guide says it, without a cluster: what comes out has the keys that the pods mount."""
-        [command] = re.findall(r"kubectl (create secret generic \S+) --from-file=secrets/", GUIDE)
-        wanted = {
-            item["key"] for item in manifests.volume(rendered("shared"), "fluent-secrets")["secret"]["items"]
-        }
-        listed = re.search(r"then write ([^\n]*?) too\n", GUIDE).group(1)
-        names = set(re.findall(r"username|password|client-id|client-secret|redis-url", listed))
-        self.assertEqual(names, wanted)
-        files = [f"--from-file={name}={DEPLOY / 'README.md'}" for name in sorted(names)]
-        done = run("kubectl", *command.split(), *files, "--dry-run=client", "--output=yaml")
-        self.assertEqual(done.returncode, 0, done.stderr)
-        made = yaml.safe_load(done.stdout)
-        self.assertEqual(set(made["data"]), wanted)
-        mounted = manifests.volume(rendered("shared"), "fluent-secrets")["secret"]["secretName"]
-        self.assertEqual(made["metadata"]["name"], mounted)
+    def test_its_way_to_a_sidecar_can_be_walked(self):
+        """Its commands as they stand, in a copy of this folder: without a registry, and with a cluster that is only told."""
+        [commands] = re.findall(r"(?s)## Kubernetes\n.*?```sh\n(.*?)```", GUIDE)
+        for old, new in (
+            (r"docker build.*", ""),
+            (r"kubectl create (.*)", r"kubectl create \1 --dry-run=client --output=yaml >secret.yaml"),
+            (r"kubectl apply -k (.*)", r"kubectl kustomize \1 >pods.yaml"),
+        ):
+            commands, count = re.subn(old, new, commands)
+            self.assertEqual(count, 1, old)
+        with tempfile.TemporaryDirectory() as folder:
+            deploy = pathlib.Path(shutil.copytree(DEPLOY, f"{folder}/deploy"))
+            typed = "".join(f"a-{number}\n" for number in range(4))
+            done = run("bash", "-euc", commands, cwd=deploy, input=typed)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            secret = yaml.safe_load((deploy / "secret.yaml").read_text())
+            pods = list(yaml.safe_load_all((deploy / "pods.yaml").read_text()))
+        mounted = manifests.volume(pods, "fluent-secrets")["secret"]
+        self.assertEqual(secret["metadata"]["name"], mounted["secretName"])
+        self.assertEqual(set(secret["data"]), {item["key"] for item in mounted["items"]})
+        self.assertEqual(manifests.proxy(pods)["image"].rpartition(":")[0], "ghcr.io/acme/fluent-auth-proxy")
+        [url] = [found["data"]["FLUENT_URL"] for found in pods if "FLUENT_URL" in found.get("data", {})]
+        self.assertEqual(url, "https://acme.sandbox.api.fluentretail.com")
+        self.assertEqual(wrong_with(pods, manifests.OVERLAYS["native-sidecar"]), {})
