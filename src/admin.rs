@@ -157,10 +157,10 @@ impl Admin {
 
 /// Rule 5.
 async fn admit(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {
-    let Some(peer) = request.extensions().get::<Arc<Peer>>().cloned() else {
+    let Some(peer) = request.extensions().get::<Peer>().copied() else {
         return ProxyError::Internal.answer(Accept::Json, &HeaderValue::from_static("none"));
     };
-    let near = match *peer {
+    let near = match peer {
         Peer::Tcp { remote, .. } => remote.ip().to_canonical().is_loopback(),
         Peer::Unix { .. } => true,
     };
@@ -169,7 +169,7 @@ async fn admit(State(admin): State<Arc<Admin>>, request: Request, next: Next) ->
         let payload = Payload::of(request.body());
         admin
             .guard
-            .admit_caller(method, uri, headers, (*peer).into(), payload)
+            .admit_caller(method, uri, headers, peer.into(), payload)
     } else if OPEN.contains(&request.uri().path()) {
         Ok(())
     } else {

@@ -8,22 +8,22 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::State;
-use axum::middleware::{self, Next};
+use futures_util::FutureExt;
 use http::{HeaderValue, Request, Response, Version, header};
+use http_body_util::Either;
 use hyper::body::Incoming;
 use prometheus_client::metrics::counter::Counter;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
-use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::admin::Admin;
-use crate::authorize::Authorize;
 use crate::body::{BodyLimits, Memory, RequestBody, TapeBudget};
 use crate::clock::Clock;
 use crate::console::{dashboard, graphiql};
@@ -33,7 +33,7 @@ use crate::guard::{Guard, Rules, ViaId};
 use crate::metrics::{Metrics, TokenRequests, TokenSample, Tokens};
 use crate::name::Name;
 use crate::places::Places;
-use crate::proxy::{Inspection, Proxy, Route};
+use crate::proxy::{AnswerBody, CallerBody, Inspection, Proxy, Route};
 use crate::server::{self, Listener, Peer, Place, Server};
 use crate::settings::watch::Logins;
 use crate::settings::{Provenance, Reach, Row, Settings, Shutdown};
@@ -111,7 +111,6 @@ impl App {
             spread: fastrand::f64(),
         };
         let tokens = Arc::new(TokenCache::new(logins, means));
-        let upstream = Arc::new(upstream);
         let id = ViaId::random();
         let end = CancellationToken::new();
 
@@ -122,7 +121,7 @@ impl App {
         };
         let metrics = Metrics::new(names, tokens_told).with_upstream_connections(upstream.opened());
         let metrics = Arc::new(metrics);
-        let proxy = Arc::new(proxy(settings, &tokens, &upstream, &id, &metrics, tracer)?);
+        let proxy = proxy(settings, &tokens, &upstream, &id, &metrics, tracer)?;
         let front = Server::new(listener, settings.listen.limits).counted_by(metrics.connections());
 
         let mut admin_addresses = Vec::new();
@@ -275,10 +274,10 @@ impl Last {
 
 /// All that runs, until the end that `end` begins.
 async fn run(
-    proxy: Arc<Proxy>,
+    proxy: Proxy,
     front: Server,
     back: Option<(Server, Arc<Admin>)>,
-    upstream: Arc<Upstream<RequestBody<Body>>>,
+    upstream: Upstream<RequestBody<CallerBody>>,
     last: Last,
     shutdown: Shutdown,
     end: CancellationToken,
@@ -287,7 +286,7 @@ async fn run(
     let admin_drain = CancellationToken::new();
     // Dropping the set at the end of this function cuts what is left.
     let mut parts = JoinSet::new();
-    parts.spawn(upstream.age());
+    parts.spawn(upstream.sweep());
     if let Some((server, admin)) = back {
         parts.spawn(Arc::clone(&admin).sample());
         let router = admin.router();
@@ -296,24 +295,18 @@ async fn run(
             admin_drain.clone(),
         ));
     }
-    let router = Router::new()
-        .fallback(
-            |State(proxy): State<Arc<Proxy>>, request: Request<Body>| async move {
-                match request.extensions().get::<Arc<Peer>>() {
-                    Some(peer) => proxy.handle(**peer, request).await,
-                    None => internal(),
-                }
-            },
-        )
-        .with_state(proxy)
-        .layer(CatchPanicLayer::custom(|_| internal()))
-        .layer(middleware::from_fn_with_state(end.clone(), part));
+    let door = Arc::new(Door {
+        proxy,
+        closing: AtomicBool::new(false),
+    });
+    let closing = Arc::clone(&door);
     let serving = front.run(
-        move |peer, request| answer(router.clone(), peer, request),
+        move |peer, request| Arc::clone(&door).answer(peer, request),
         drain.clone(),
     );
     let ending = async {
         end.cancelled().await;
+        closing.closing.store(true, Ordering::Relaxed);
         tracing::info!(delay = ?shutdown.delay, deadline = ?shutdown.deadline, "shutting down");
         let deadline = tokio::time::sleep(shutdown.deadline);
         tokio::time::sleep(shutdown.delay).await;
@@ -334,7 +327,7 @@ async fn run(
 fn proxy(
     settings: &Settings,
     tokens: &TokenCache,
-    upstream: &Arc<Upstream<RequestBody<Body>>>,
+    upstream: &Upstream<RequestBody<CallerBody>>,
     id: &ViaId,
     metrics: &Arc<Metrics>,
     tracer: Tracer,
@@ -345,7 +338,7 @@ fn proxy(
             let source = tokens.source(name.as_str(), user.as_str())?;
             Some((user.clone(), Arc::new(source) as Arc<dyn TokenSource>))
         });
-        let route = Route::new(&instance.url, instance.account.clone(), users.collect());
+        let route = Route::new(upstream, &instance.url, instance.account.clone(), users.collect());
         instances.insert(name.clone(), route.ok_or_else(|| StartError::Url(name.clone()))?);
     }
     let names = settings.instances.iter();
@@ -366,7 +359,6 @@ fn proxy(
             limit: inspection.limit,
             memory: Memory::new(inspection.memory),
         }),
-        authorize: Authorize::new(Arc::clone(upstream)),
         places: Places::new(
             settings.upstream.max_in_flight,
             settings.upstream.queue,
@@ -465,27 +457,38 @@ impl Tokens for TokenMetrics {
     }
 }
 
+/// Where requests for upstream come in.
+struct Door {
+    proxy: Proxy,
+    /// Whether the end has begun.
+    closing: AtomicBool,
+}
+
+impl Door {
+    /// Answers a request; a bug costs that one alone.
+    async fn answer(self: Arc<Self>, peer: Peer, request: Request<Incoming>) -> Response<AnswerBody> {
+        // HTTP/2 knows no such header, and tells its callers by GOAWAY when the drain begins.
+        let may_close = request.version() < Version::HTTP_2;
+        let answered = AssertUnwindSafe(self.proxy.handle(peer, request)).catch_unwind();
+        let mut response = answered.await.unwrap_or_else(|_| internal().map(Either::Right));
+        // Once the end has begun, ends the connection with the answer, so that its caller turns to another process.
+        if may_close && self.closing.load(Ordering::Relaxed) {
+            response
+                .headers_mut()
+                .insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+}
+
 /// Hands a request to a router, with its peer; routers never fail.
-async fn answer(router: Router, peer: Arc<Peer>, request: Request<Incoming>) -> Response<Body> {
+async fn answer(router: Router, peer: Peer, request: Request<Incoming>) -> Response<Body> {
     let mut request = request.map(Body::new);
     request.extensions_mut().insert(peer);
     match router.oneshot(request).await {
         Ok(response) => response,
         Err(never) => match never {},
     }
-}
-
-/// Once the end has begun, ends the connection with the answer, so that its caller turns to another process.
-async fn part(State(end): State<CancellationToken>, request: Request<Body>, next: Next) -> Response<Body> {
-    // HTTP/2 knows no such header, and tells its callers by GOAWAY when the drain begins.
-    let may_close = request.version() < Version::HTTP_2;
-    let mut response = next.run(request).await;
-    if may_close && end.is_cancelled() {
-        response
-            .headers_mut()
-            .insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
-    response
 }
 
 /// The answer to a request that met a bug.

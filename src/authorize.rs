@@ -11,14 +11,12 @@
 //!
 //! Nothing else is sent twice here.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, header, request};
 use http_body::Body;
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use crate::body::{Outcome, Recorder, Recording, RequestBody, Tape};
@@ -27,7 +25,7 @@ use crate::graphql::{self, Question};
 use crate::metrics::Replay;
 use crate::telemetry::Exchange;
 use crate::token::{AccessToken, Rejection, Replacement, TokenSource};
-use crate::upstream::{Upstream, UpstreamError};
+use crate::upstream::{AnswerBody, Leg, UpstreamError};
 
 /// What is read of a 401 that a replay makes void, so that its connection lives.
 const DRAIN_LIMIT: usize = 64 * 1024;
@@ -42,57 +40,46 @@ pub enum Resend {
     Nothing,
 }
 
-/// Sends requests with a bearer token.
-pub struct Authorize<B> {
-    upstream: Arc<Upstream<RequestBody<B>>>,
+/// An answer of upstream to a request with a body `B`.
+pub type Answer<B> = Response<AnswerBody<RequestBody<B>>>;
+
+/// The way of one request: its leg, whose token it carries, and what its end will tell.
+pub struct Passage<'a, B> {
+    /// The way upstream.
+    pub leg: &'a Leg<RequestBody<B>>,
+    /// Gives tokens.
+    pub tokens: &'a dyn TokenSource,
+    /// What is told of it.
+    pub exchange: &'a mut Exchange,
 }
 
-impl<B> Clone for Authorize<B> {
-    fn clone(&self) -> Self {
-        Self {
-            upstream: Arc::clone(&self.upstream),
-        }
-    }
-}
-
-impl<B> Authorize<B>
+impl<B> Passage<'_, B>
 where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
-    B::Error: std::error::Error + Send + Sync + 'static,
 {
-    /// Sends to `upstream`.
-    #[must_use]
-    pub fn new(upstream: Arc<Upstream<RequestBody<B>>>) -> Self {
-        Self { upstream }
-    }
-
-    /// Sends one request, with a token of `tokens`; `head` is ready but for `Authorization`.
+    /// Sends the request; `head` is ready but for `Authorization`.
     ///
     /// # Errors
     /// When there is no token, no answer, or when the body failed on its way.
     pub async fn send(
-        &self,
-        tokens: &dyn TokenSource,
+        mut self,
         head: request::Parts,
         (body, recording): (Recorder<B>, Recording),
         resend: Resend,
-        exchange: &mut Exchange,
-    ) -> Result<Response<Incoming>, ProxyError> {
-        let token = obtain(tokens, exchange).await?;
+    ) -> Result<Answer<B>, ProxyError> {
+        let token = obtain(self.tokens, self.exchange).await?;
         let again = head.clone();
-        let answer = self
-            .attempt(head, RequestBody::First(body), &token, exchange)
-            .await;
+        let answer = self.attempt(head, RequestBody::First(body), &token).await;
         if let (Err(UpstreamError::Unanswered(_)), Resend::Queries) = (&answer, resend)
             && let Some(tape) = recording.take_tape().filter(|tape| is_of_queries(&again, tape))
         {
-            exchange.replay = Some(Replay::Interrupted);
+            self.exchange.replay = Some(Replay::Interrupted);
             let answer = self
-                .attempt(again, RequestBody::Again(tape.play()), &token, exchange)
+                .attempt(again, RequestBody::Again(tape.play()), &token)
                 .await?;
             if answer.status() == StatusCode::UNAUTHORIZED {
                 // For the next request: nobody waits here for another token.
-                drop(tokens.reject(&token));
+                drop(self.tokens.reject(&token));
             }
             return Ok(answer);
         }
@@ -100,42 +87,42 @@ where
         if answer.status() != StatusCode::UNAUTHORIZED {
             return Ok(answer);
         }
-        let Rejection::Replacing(login) = tokens.reject(&token) else {
+        let Rejection::Replacing(login) = self.tokens.reject(&token) else {
             return Ok(answer);
         };
         let Some(tape) = recording.take_tape() else {
             return Ok(answer);
         };
         let since = Instant::now();
-        let waiting = exchange.span.wait_for_token();
+        let waiting = self.exchange.span.wait_for_token();
         let replacement = login.await;
         drop(waiting);
-        exchange.token_wait += since.elapsed();
+        self.exchange.token_wait += since.elapsed();
         match replacement? {
             Replacement::Same => Ok(answer),
             Replacement::New(token) => {
                 drain(answer.into_body()).await;
-                exchange.replay = Some(Replay::Unauthorized);
+                self.exchange.replay = Some(Replay::Unauthorized);
                 Ok(self
-                    .attempt(again, RequestBody::Again(tape.play()), &token, exchange)
+                    .attempt(again, RequestBody::Again(tape.play()), &token)
                     .await?)
             }
         }
     }
 
     async fn attempt(
-        &self,
+        &mut self,
         mut head: request::Parts,
         body: RequestBody<B>,
         token: &AccessToken,
-        exchange: &mut Exchange,
-    ) -> Result<Response<Incoming>, UpstreamError> {
+    ) -> Result<Answer<B>, UpstreamError> {
+        let exchange = &mut *self.exchange;
         head.headers.insert(header::AUTHORIZATION, token.bearer());
         exchange.attempts += 1;
         let span = exchange.span.attempt(&head.method, &head.uri, exchange.attempts);
         span.hand_on(&mut head.headers);
         let since = Instant::now();
-        let answer = self.upstream.send(Request::from_parts(head, body)).await;
+        let answer = self.leg.send(Request::from_parts(head, body)).await;
         exchange.upstream_wait = since.elapsed();
         match &answer {
             Ok(answer) => span.answered(answer.status()),
@@ -177,7 +164,7 @@ fn cause(error: UpstreamError, recording: &Recording) -> ProxyError {
 }
 
 /// Reads a small body to its end.
-async fn drain(mut body: Incoming) {
+async fn drain(mut body: impl Body<Data = Bytes> + Unpin) {
     let whole = async {
         let mut left = DRAIN_LIMIT;
         while let Some(Ok(frame)) = body.frame().await {

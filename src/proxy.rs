@@ -12,15 +12,16 @@ use std::time::Duration;
 use axum::body::Body;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use http::uri::{Authority, PathAndQuery, Scheme};
+use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, request};
 use http_body::Body as _;
+use http_body_util::Either;
 use hyper::body::Incoming;
 use url::Url;
 
-use crate::authorize::{Authorize, Resend};
+use crate::authorize::{Answer, Passage, Resend};
 use crate::body::{
-    self, BodyError, BodyLimits, End, Ending, HoldError, Memory, Metered, Recorder, TapeBudget,
+    self, BodyError, BodyLimits, End, Ending, HoldError, Memory, Metered, Recorder, RequestBody, TapeBudget,
 };
 use crate::console::Pages;
 use crate::error::{Accept, Fault, ProxyError};
@@ -33,11 +34,19 @@ use crate::server::Peer;
 use crate::telemetry::trace::Tracer;
 use crate::telemetry::{AccessLog, Exchange, Failure, Overheard};
 use crate::token::TokenSource;
+use crate::unreachable::BoxError;
+use crate::upstream::{self, Leg, Upstream};
 
 /// Bytes of a body in which the operation is looked for, where no rule holds it whole.
 const OVERHEARD: usize = 64 * 1024;
 /// Chooses one of an instance's users.
 const FLUENT_USER: HeaderName = HeaderName::from_static("x-fluent-user");
+
+/// A caller's body: as it comes, or as it is or was read.
+pub type CallerBody = Either<Incoming, Body>;
+/// The body of an answer: upstream's as it comes, or the proxy's own.
+pub type AnswerBody =
+    Either<Metered<upstream::AnswerBody<RequestBody<CallerBody>>, Box<dyn FnOnce(End) + Send>>, Body>;
 
 /// Takes requests without a token and answers them with what Fluent says.
 pub struct Proxy {
@@ -48,11 +57,9 @@ pub struct Proxy {
     /// GraphiQL, where it is served.
     pub pages: Option<Pages>,
     /// The instances by name.
-    pub instances: BTreeMap<Name, Route>,
+    pub instances: BTreeMap<Name, Route<RequestBody<CallerBody>>>,
     /// What requests are read for, where they are.
     pub inspection: Option<Inspection>,
-    /// The way upstream.
-    pub authorize: Authorize<Body>,
     /// Requests at once.
     pub places: Places,
     /// What a request's body may take.
@@ -81,10 +88,9 @@ pub struct Inspection {
     pub memory: Memory,
 }
 
-/// One instance, as requests are sent to it.
-pub struct Route {
-    scheme: Scheme,
-    authority: Authority,
+/// One instance, as requests with bodies `B` are sent to it.
+pub struct Route<B> {
+    leg: Leg<B>,
     host: HeaderValue,
     /// What stands before every path: the path of the instance's URL, without a final slash.
     prefix: String,
@@ -92,18 +98,22 @@ pub struct Route {
     users: BTreeMap<Name, Arc<dyn TokenSource>>,
 }
 
-impl Route {
-    /// The way to the API whose root is `url`; `None` where no request can be sent to it.
+impl<B> Route<B>
+where
+    B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<BoxError>,
+{
+    /// The way by `upstream` to the API whose root is `url`; `None` where no request can be sent to it.
     #[must_use]
     pub fn new(
+        upstream: &Upstream<B>,
         url: &Url,
         account: Option<HeaderValue>,
         users: BTreeMap<Name, Arc<dyn TokenSource>>,
     ) -> Option<Self> {
         let root: Uri = url.as_str().parse().ok()?;
         Some(Self {
-            scheme: root.scheme()?.clone(),
-            authority: root.authority()?.clone(),
+            leg: upstream.leg(&root)?,
             host: guard::upstream_host(url)?,
             prefix: root.path().trim_end_matches('/').to_owned(),
             account,
@@ -115,7 +125,7 @@ impl Route {
     ///
     /// # Errors
     /// Where the instance's URL leaves no room for it.
-    pub(crate) fn graphql_request<B>(&self, body: B) -> Result<Request<B>, ProxyError> {
+    pub(crate) fn graphql_request(&self, body: B) -> Result<Request<B>, ProxyError> {
         let mut request = Request::new(body);
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.uri(Destination {
@@ -135,6 +145,11 @@ impl Route {
             },
         );
         Ok(request)
+    }
+
+    /// The way upstream.
+    pub(crate) fn leg(&self) -> &Leg<B> {
+        &self.leg
     }
 
     /// The user that the request names, or the instance's own.
@@ -157,17 +172,14 @@ impl Route {
         } else {
             PathAndQuery::try_from(format!("{}{}", self.prefix, to.path_and_query))
         };
-        let mut parts = http::uri::Parts::default();
-        parts.scheme = Some(self.scheme.clone());
-        parts.authority = Some(self.authority.clone());
-        parts.path_and_query = Some(path.map_err(|_| ProxyError::Internal)?);
-        Uri::from_parts(parts).map_err(|_| ProxyError::Internal)
+        let path = path.map_err(|_| ProxyError::Internal)?;
+        self.leg.uri(path).map_err(|_| ProxyError::Internal)
     }
 }
 
 impl Proxy {
     /// Answers one request, whatever becomes of it.
-    pub async fn handle(&self, peer: Peer, request: Request<Body>) -> Response<Body> {
+    pub async fn handle(&self, peer: Peer, request: Request<Incoming>) -> Response<AnswerBody> {
         let (head, body) = request.into_parts();
         let accept = Accept::of(&head.headers);
         let id = guard::request_id(&head.headers)
@@ -186,8 +198,8 @@ impl Proxy {
         let sharing = self.guard.sharing(&head.headers);
         let mut answer = match self.forward(peer, head, body, &mut exchange).await {
             Ok(Served::Upstream(answer, place)) => self.stream(answer, place, exchange),
-            Ok(Served::Here(answer)) => serve(answer, exchange),
-            Err(error) => refuse(&error, accept, exchange),
+            Ok(Served::Here(answer)) => serve(answer, exchange).map(Either::Right),
+            Err(error) => refuse(&error, accept, exchange).map(Either::Right),
         };
         sharing.tell(answer.headers_mut());
         answer
@@ -197,7 +209,7 @@ impl Proxy {
         &self,
         peer: Peer,
         mut head: request::Parts,
-        body: Body,
+        body: Incoming,
         exchange: &mut Exchange,
     ) -> Result<Served, ProxyError> {
         let uri = std::mem::take(&mut head.uri);
@@ -228,12 +240,13 @@ impl Proxy {
             Some(inspection) => match inspection.purpose {
                 Purpose::Telling => inspection.overhear(to, &head, body, exchange),
                 Purpose::Ruling => {
-                    let (body, operation) = self.inspect(inspection, route, to, &mut head, body).await?;
+                    let inspecting = Box::pin(self.inspect(inspection, route, to, &mut head, body));
+                    let (body, operation) = inspecting.await?;
                     exchange.operation = operation;
                     body
                 }
             },
-            None => body,
+            None => Either::Left(body),
         };
         self.guard.scrub_request(&mut head.headers);
         let ours = RequestHeaders {
@@ -250,7 +263,12 @@ impl Proxy {
         } else {
             Resend::Nothing
         };
-        let mut answer = self.authorize.send(tokens, head, body, resend, exchange).await?;
+        let passage = Passage {
+            leg: &route.leg,
+            tokens,
+            exchange: &mut *exchange,
+        };
+        let mut answer = passage.send(head, body, resend).await?;
         guard::scrub_response(answer.headers_mut());
         let via = self.via.as_ref().map(|via| via.entry(answer.version()));
         guard::set_response_headers(answer.headers_mut(), via, &exchange.request_id);
@@ -261,14 +279,14 @@ impl Proxy {
     async fn inspect(
         &self,
         inspection: &Inspection,
-        route: &Route,
+        route: &Route<RequestBody<CallerBody>>,
         to: Destination<'_>,
         head: &mut request::Parts,
-        body: Body,
-    ) -> Result<(Body, Option<Operation>), ProxyError> {
+        body: Incoming,
+    ) -> Result<(CallerBody, Option<Operation>), ProxyError> {
         if !to.graphql {
             inspection.judge.judge_rest()?;
-            return Ok((body, None));
+            return Ok((Either::Left(body), None));
         }
         let body = inspection.hold(body, self.body_limits).await?;
         let (path, query) = match to.path_and_query.split_once('?') {
@@ -282,10 +300,10 @@ impl Proxy {
             body: &body,
         })?;
         let body = match judged.instead {
-            None => Body::from(body),
+            None => body,
             Some(Instead::Body(body)) => {
                 guard::forget_body(&mut head.headers);
-                Body::from(body)
+                Bytes::from(body)
             }
             Some(Instead::Query(query)) => {
                 let path_and_query = format!("{path}?{query}");
@@ -295,16 +313,21 @@ impl Proxy {
                 };
                 // A URI has a longest length; the caller's own was within it.
                 head.uri = route.uri(to).map_err(|_| ProxyError::TooLargeToInspect)?;
-                Body::empty()
+                Bytes::new()
             }
         };
-        Ok((body, judged.operation))
+        Ok((Either::Right(Body::from(body)), judged.operation))
     }
 
     /// Hands the answer on as it comes; its end is the end of the exchange, and frees its place.
-    fn stream(&self, answer: Response<Incoming>, place: Place, mut exchange: Exchange) -> Response<Body> {
+    fn stream(
+        &self,
+        answer: Answer<CallerBody>,
+        place: Place,
+        mut exchange: Exchange,
+    ) -> Response<AnswerBody> {
         exchange.answered(answer.status());
-        let on_end = move |End { ending, bytes }| {
+        let on_end: Box<dyn FnOnce(End) + Send> = Box::new(move |End { ending, bytes }| {
             drop(place);
             match ending {
                 Ending::Complete => exchange.end(bytes),
@@ -314,11 +337,11 @@ impl Proxy {
                     exchange.end(bytes);
                 }
             }
-        };
-        answer.map(|body| Body::new(Metered::new(body, self.read_timeout, on_end)))
+        });
+        answer.map(|body| Either::Left(Metered::new(body, self.read_timeout, on_end)))
     }
 
-    fn route(&self, to: Destination<'_>) -> Result<(&Name, &Route), ProxyError> {
+    fn route(&self, to: Destination<'_>) -> Result<(&Name, &Route<RequestBody<CallerBody>>), ProxyError> {
         self.instances
             .get_key_value(to.instance.unwrap_or(Name::DEFAULT))
             .ok_or(ProxyError::InstanceUnknown)
@@ -337,7 +360,7 @@ impl From<Peer> for Connection {
 /// Whose answer a request gets.
 enum Served {
     /// Upstream's, while it holds its place.
-    Upstream(Response<Incoming>, Place),
+    Upstream(Answer<CallerBody>, Place),
     /// The proxy's own, which is no refusal.
     Here(Response<Body>),
 }
@@ -364,30 +387,30 @@ impl Inspection {
         &self,
         to: Destination<'_>,
         head: &request::Parts,
-        body: Body,
+        body: Incoming,
         exchange: &mut Exchange,
-    ) -> Body {
+    ) -> CallerBody {
         if !to.graphql {
-            return body;
+            return Either::Left(body);
         }
         if head.method == Method::GET {
             let query = to.path_and_query.split_once('?').map(|(_, query)| query);
             exchange.operation = query.and_then(|query| self.judge.overhear_query(query));
-            return body;
+            return Either::Left(body);
         }
         if !graphql::is_json(&head.headers) {
-            return body;
+            return Either::Left(body);
         }
         let (body, beginning) = body::overhear(body, OVERHEARD);
         exchange.overheard = Some(Overheard {
             judge: Arc::clone(&self.judge),
             beginning,
         });
-        Body::new(body)
+        Either::Right(Body::new(body))
     }
 
     /// Reads a body whole.
-    async fn hold(&self, body: Body, limits: BodyLimits) -> Result<Bytes, ProxyError> {
+    async fn hold(&self, body: Incoming, limits: BodyLimits) -> Result<Bytes, ProxyError> {
         let shorter = self
             .limit
             .filter(|limit| limits.max_body.is_none_or(|max| *limit < max));
@@ -418,6 +441,11 @@ fn refuse(error: &ProxyError, accept: Accept, mut exchange: Exchange) -> Respons
 }
 
 fn new_request_id() -> HeaderValue {
-    let text = format!("{:032x}", fastrand::u128(..));
-    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("0"))
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let random = fastrand::u128(..).to_le_bytes();
+    let digits = random.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    let text: Bytes = digits
+        .filter_map(|digit| DIGITS.get(usize::from(digit)).copied())
+        .collect();
+    HeaderValue::from_maybe_shared(text).unwrap_or_else(|_| HeaderValue::from_static("0"))
 }

@@ -120,7 +120,7 @@ impl Server {
     /// Serves until `drain` is cancelled and every connection has ended; `handler` answers each request.
     pub async fn run<H, F, B>(self, handler: H, drain: CancellationToken)
     where
-        H: Fn(Arc<Peer>, Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+        H: Fn(Peer, Request<Incoming>) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = Response<B>> + Send + 'static,
         B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -139,7 +139,7 @@ impl Server {
                 Some(_) = connections.join_next() => {}
                 (place, accepted) = accepted => match accepted {
                     Ok((stream, peer)) => {
-                        let connection = serve_connection(stream, peer, handler.clone(), self.limits, drain.clone());
+                        let connection = serve_connection(stream, peer, handler.clone(), self.limits, drain.child_token());
                         let present = Present::new(&self.open);
                         connections.spawn(async move {
                             connection.await;
@@ -166,19 +166,19 @@ async fn serve_connection<H, F, B>(
     limits: Limits,
     drain: CancellationToken,
 ) where
-    H: Fn(Arc<Peer>, Request<Incoming>) -> F + Send + Sync + 'static,
+    H: Fn(Peer, Request<Incoming>) -> F + Send + Sync + 'static,
     F: Future<Output = Response<B>> + Send + 'static,
     B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let pace = pace::Pace::new(limits);
     let io = TokioIo::new(pace::PacedIo::new(stream, pace.clone()));
-    let peer = Arc::new(peer);
     let begun = &Notify::new();
     let service = service_fn(move |request: Request<Incoming>| {
         begun.notify_one();
         let busy = pace.request_begins(request.version());
-        let answer = handler(Arc::clone(&peer), request);
+        // The library moves what it is given a few times: a pointer, then.
+        let answer = Box::pin(handler(peer, request));
         async move { Ok::<_, Infallible>(answer.await.map(|body| pace::BusyBody::new(body, busy))) }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
@@ -199,6 +199,7 @@ async fn serve_connection<H, F, B>(
         let _ = tokio::time::timeout(FIRST_REQUEST, begun.notified()).await;
     };
     let ended = tokio::select! {
+        biased;
         ended = connection.as_mut() => ended,
         () = told_to_end => {
             connection.as_mut().graceful_shutdown();

@@ -6,13 +6,37 @@
 //!    section 4.4.2.4): it is known by its alert, wherever that turns up, and nothing was processed then.
 
 use std::error::Error as StdError;
+use std::fmt;
 use std::io;
+use std::sync::Arc;
 
 use http::StatusCode;
 use rustls::{AlertDescription, CertificateError};
 
 /// An error of a library, with its chain.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
+
+/// An error that several wait for.
+#[derive(Clone, Debug)]
+pub struct SharedError(Arc<dyn StdError + Send + Sync>);
+
+impl From<BoxError> for SharedError {
+    fn from(error: BoxError) -> Self {
+        Self(error.into())
+    }
+}
+
+impl fmt::Display for SharedError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl StdError for SharedError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        Some(&*self.0)
+    }
+}
 
 /// What kept a connection from being made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

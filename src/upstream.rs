@@ -4,7 +4,7 @@
 //!    connection turned out closed.
 //! 2. Connecting (name, TCP, TLS) has one clock; the wait for an answer's head has another, which starts anew
 //!    with each part of the request that upstream takes, and stands still while the caller makes it wait.
-//! 3. Connections are used for `max_age` at most, so that names are resolved again.
+//! 3. Connections are used for `max_age` at most, so that names are resolved again (`pool`).
 //! 4. No connection is made to where this process itself listens: a request that went there would come back.
 //!    Through a proxy on the way out this cannot be seen, and is left to `Via`.
 //! 5. Redirects are not followed, bodies are not touched, nothing is decompressed.
@@ -13,35 +13,45 @@ mod answered;
 mod clock;
 mod connect;
 pub mod egress;
+mod pool;
 pub mod tls;
 mod tunnel;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::{Request, Response, Version, header};
+use http::uri::{Authority, Parts, PathAndQuery, Scheme};
+use http::{HeaderValue, Request, Response, Uri, Version, header};
 use http_body::Body;
-use hyper::body::Incoming;
-use hyper_util::client::legacy::{self, Client};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 use prometheus_client::metrics::counter::Counter;
 use rustls::ClientConfig;
 
-use crate::unreachable::{BoxError, Unreachable, find};
+use crate::unreachable::{BoxError, Unreachable};
 use clock::{Clocked, ResponseClock};
 use connect::Connector;
 use egress::Egress;
+use pool::{Connection, Lifetimes, One, Pool, Taken};
 
-/// The client of one instance's upstream; requests carry absolute URIs.
+pub use pool::AnswerBody;
+
+/// The way to all upstreams.
 pub struct Upstream<B> {
-    // Replaced every `max_age`; the old one ends with its last request.
-    pool: ArcSwap<Client<Connector, Clocked<B>>>,
-    connector: Connector,
+    connector: Arc<Connector>,
     config: Config,
+    pools: Mutex<Vec<Weak<Pool<B>>>>,
+}
+
+/// The way to one upstream, with its pool of connections.
+pub struct Leg<B> {
+    scheme: Scheme,
+    authority: Authority,
+    connector: Arc<Connector>,
+    http_version: HttpVersion,
+    response_timeout: Duration,
+    pool: Arc<Pool<B>>,
 }
 
 impl<B> Upstream<B>
@@ -57,37 +67,34 @@ where
             HttpVersion::Http2 => vec![b"h2".to_vec()],
             HttpVersion::Auto => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
         };
-        let connector = Connector::new(tls, &config, own);
-        let pool = ArcSwap::from_pointee(client(&config, connector.clone()));
         Self {
-            pool,
-            connector,
+            connector: Arc::new(Connector::new(tls, &config, own)),
             config,
+            pools: Mutex::default(),
         }
     }
 
-    /// Sends `request` and waits for the head of the answer.
-    ///
-    /// # Errors
-    /// When there is no connection, no answer or none in time. Where the request's own body failed, the error
-    /// is [`UpstreamError::Request`], and whoever made the body knows why.
-    pub async fn send(&self, mut request: Request<B>) -> Result<Response<Incoming>, UpstreamError> {
-        *request.version_mut() = match self.config.http_version {
-            HttpVersion::Http2 => Version::HTTP_2,
-            HttpVersion::Http1 | HttpVersion::Auto => Version::HTTP_11,
+    /// The way to the host of `root`; `None` where it names none.
+    #[must_use]
+    pub fn leg(&self, root: &Uri) -> Option<Leg<B>> {
+        let lifetimes = Lifetimes {
+            idle: self.config.idle_timeout,
+            age: self.config.max_age,
         };
-        // Beside `:authority` it has no place (RFC 9113, section 8.3.1); where HTTP/1.1 is spoken after all, the
-        // client makes it again from the URI.
-        if self.config.http_version != HttpVersion::Http1 {
-            request.headers_mut().remove(header::HOST);
-        }
-        let clock = ResponseClock::new(self.config.response_timeout);
-        let request = request.map(|body| Clocked::new(body, clock.clone()));
-        let response = self.pool.load().request(request);
-        tokio::select! {
-            response = response => response.map_err(UpstreamError::from),
-            () = clock.rings() => Err(UpstreamError::TimedOut),
-        }
+        let pool = Arc::new(Pool::new(
+            lifetimes,
+            self.config.http_version == HttpVersion::Http1,
+        ));
+        let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        pools.push(Arc::downgrade(&pool));
+        Some(Leg {
+            scheme: root.scheme()?.clone(),
+            authority: root.authority()?.clone(),
+            connector: Arc::clone(&self.connector),
+            http_version: self.config.http_version,
+            response_timeout: self.config.response_timeout,
+            pool,
+        })
     }
 
     /// Counts the connections that were opened.
@@ -96,53 +103,164 @@ where
         self.connector.opened()
     }
 
-    /// Replaces the pool every `max_age`, for as long as it is polled.
-    pub async fn age(self: Arc<Self>) {
+    /// Closes connections that are no longer used, for as long as it is polled.
+    pub async fn sweep(self) {
+        let pause = self.config.idle_timeout.min(self.config.max_age) / 2;
         loop {
-            tokio::time::sleep(self.config.max_age).await;
-            self.pool
-                .store(Arc::new(client(&self.config, self.connector.clone())));
+            tokio::time::sleep(pause.max(SHORTEST_SWEEP)).await;
+            let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+            pools.retain(|pool| pool.upgrade().inspect(|pool| pool.sweep()).is_some());
         }
     }
 }
 
-fn client<B>(config: &Config, connector: Connector) -> Client<Connector, Clocked<B>>
+impl<B> Leg<B>
 where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<BoxError>,
 {
-    Client::builder(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .pool_timer(TokioTimer::new())
-        .pool_idle_timeout(config.idle_timeout)
-        .http2_only(config.http_version == HttpVersion::Http2)
-        .build(connector)
+    /// Where `path_and_query` is on this upstream.
+    ///
+    /// # Errors
+    /// Where the URI would be none.
+    pub fn uri(&self, path_and_query: PathAndQuery) -> Result<Uri, http::uri::InvalidUriParts> {
+        let mut parts = Parts::default();
+        parts.scheme = Some(self.scheme.clone());
+        parts.authority = Some(self.authority.clone());
+        parts.path_and_query = Some(path_and_query);
+        Uri::from_parts(parts)
+    }
+
+    /// Sends `request` and waits for the head of the answer.
+    ///
+    /// # Errors
+    /// When there is no connection, no answer or none in time. Where the request's own body failed, the error
+    /// is [`UpstreamError::Request`], and whoever made the body knows why.
+    pub async fn send(&self, request: Request<B>) -> Result<Response<AnswerBody<B>>, UpstreamError> {
+        let clock = ResponseClock::new(self.response_timeout);
+        let request = request.map(|body| Clocked::new(body, clock.clone()));
+        tokio::select! {
+            response = self.exchange(request) => response,
+            () = clock.rings() => Err(UpstreamError::TimedOut),
+        }
+    }
+
+    /// Sends a request on the first connection that takes it (rule 1 of this module).
+    async fn exchange(
+        &self,
+        mut request: Request<Clocked<B>>,
+    ) -> Result<Response<AnswerBody<B>>, UpstreamError> {
+        loop {
+            let taken = self.pool.take(|| self.connector.connect(self.root())).await;
+            let (connection, again) = match taken.map_err(UpstreamError::unreachable)? {
+                Taken::Again(connection) => (connection, true),
+                Taken::New(connection) => (connection, false),
+            };
+            let failed = match connection {
+                Connection::One(mut one) => {
+                    self.address_one(&mut request);
+                    match one.sender.try_send_request(request).await {
+                        Ok(answer) => return Ok(self.coming_back(answer, one)),
+                        Err(failed) => (failed, one.seen),
+                    }
+                }
+                Connection::Many(mut sender) => {
+                    self.address_many(&mut request);
+                    match sender.try_send_request(request).await {
+                        Ok(answer) => return Ok(answer.map(|body| AnswerBody::new(body, None))),
+                        Err(failed) => (failed, answered::Seen::Frames),
+                    }
+                }
+            };
+            let (mut failed, seen) = failed;
+            match failed.take_message() {
+                Some(unsent) if again => request = unsent,
+                Some(_) | None => return Err(UpstreamError::of(failed.into_error(), &seen)),
+            }
+        }
+    }
+
+    fn coming_back(&self, answer: Response<hyper::body::Incoming>, one: One<B>) -> Response<AnswerBody<B>> {
+        answer.map(|body| AnswerBody::new(body, Some((one, Arc::clone(&self.pool)))))
+    }
+
+    /// Where connections go.
+    fn root(&self) -> Uri {
+        self.uri(PathAndQuery::from_static("/")).unwrap_or_default()
+    }
+
+    /// HTTP/1.1 names the host in a header, and nothing but the path in its first line.
+    fn address_one<T>(&self, request: &mut Request<T>) {
+        *request.version_mut() = Version::HTTP_11;
+        let path = std::mem::take(request.uri_mut()).into_parts().path_and_query;
+        *request.uri_mut() = path.map(Uri::from).unwrap_or_default();
+        if self.http_version != HttpVersion::Http1
+            && let Ok(host) = HeaderValue::from_str(self.authority.as_str())
+        {
+            request.headers_mut().entry(header::HOST).or_insert(host);
+        }
+    }
+
+    /// HTTP/2 names it by `:authority`, beside which the header has no place (RFC 9113, section 8.3.1).
+    fn address_many<T>(&self, request: &mut Request<T>) {
+        *request.version_mut() = Version::HTTP_2;
+        request.headers_mut().remove(header::HOST);
+        if request.uri().authority().is_none()
+            && let Some(path) = request.uri().path_and_query()
+            && let Ok(uri) = self.uri(path.clone())
+        {
+            *request.uri_mut() = uri;
+        }
+    }
 }
+
+/// No pool is swept more often.
+const SHORTEST_SWEEP: Duration = Duration::from_millis(100);
 
 /// Why there is no answer from upstream.
 #[derive(Debug, thiserror::Error)]
 pub enum UpstreamError {
     /// No connection: nothing was sent.
     #[error("no connection to upstream ({0})")]
-    Unreachable(Unreachable, #[source] legacy::Error),
+    Unreachable(Unreachable, #[source] BoxError),
     /// The connection died without a byte of an answer.
     #[error("the connection to upstream died without a byte of an answer")]
-    Unanswered(#[source] legacy::Error),
+    Unanswered(#[source] hyper::Error),
     /// The connection died before an answer.
     #[error("the connection to upstream died before an answer")]
-    Interrupted(#[source] legacy::Error),
+    Interrupted(#[source] hyper::Error),
     /// What came in the place of an answer was no HTTP.
     #[error("upstream answered with what is no HTTP; look at the URL, and at what stands on the way")]
-    Nonsense(#[source] legacy::Error),
+    Nonsense(#[source] hyper::Error),
     /// The request's own body failed, so the request was given up.
     #[error("the request was given up")]
-    Request(#[source] legacy::Error),
+    Request(#[source] hyper::Error),
     /// The head of the answer did not come in time.
     #[error("upstream did not answer in time")]
     TimedOut,
 }
 
 impl UpstreamError {
+    /// No connection was made.
+    fn unreachable(error: BoxError) -> Self {
+        Self::Unreachable(Unreachable::of(&*error), error)
+    }
+
+    /// What befell a request on a connection of which this was seen.
+    fn of(error: hyper::Error, seen: &answered::Seen) -> Self {
+        if let Some(why) = Unreachable::late(&error) {
+            Self::Unreachable(why, error.into())
+        } else if error.is_user() {
+            Self::Request(error)
+        } else if error.is_parse() {
+            Self::Nonsense(error)
+        } else if seen.died_unanswered(&error) {
+            Self::Unanswered(error)
+        } else {
+            Self::Interrupted(error)
+        }
+    }
+
     /// The error in a word, for traces.
     #[must_use]
     pub fn word(&self) -> &'static str {
@@ -153,23 +271,6 @@ impl UpstreamError {
             Self::Nonsense(_) => "no_http",
             Self::Request(_) => "request_failed",
             Self::TimedOut => "timeout",
-        }
-    }
-}
-
-impl From<legacy::Error> for UpstreamError {
-    fn from(error: legacy::Error) -> Self {
-        if error.is_connect() {
-            return Self::Unreachable(Unreachable::of(&error), error);
-        }
-        if let Some(why) = Unreachable::late(&error) {
-            return Self::Unreachable(why, error);
-        }
-        match find::<hyper::Error>(&error) {
-            Some(cause) if cause.is_user() => Self::Request(error),
-            Some(cause) if cause.is_parse() => Self::Nonsense(error),
-            _ if answered::died_unanswered(&error) => Self::Unanswered(error),
-            _ => Self::Interrupted(error),
         }
     }
 }

@@ -92,9 +92,9 @@ pub(super) enum Failed {
 /// Rule 1; gives the sentence that says so, and what comes from a profile.
 pub(super) fn settings(loaded: &Loaded) -> Result<String, Failed> {
     let settings = &loaded.settings;
-    app::legs::<Body>(settings, &[]).map_err(unusable)?;
+    let (_, upstream) = app::legs(settings, &[]).map_err(unusable)?;
     for (name, instance) in &settings.instances {
-        route(name, instance)?;
+        route(&upstream, name, instance)?;
     }
     let from_profiles = loaded.provenance.rows().iter().filter_map(|row| {
         let source = row.source.as_ref()?;
@@ -247,14 +247,14 @@ impl<'a> Attempt<'a> {
         read_timeout: Duration,
         token: &AccessToken,
     ) -> Result<(), Failed> {
-        let route = route(&self.whom.instance, self.instance)?;
+        let route = route(upstream, &self.whom.instance, self.instance)?;
         let mut request = route
             .graphql_request(Body::from(QUESTION))
             .map_err(|error| Failed::Unavailable(format!("The query cannot be sent: {error}.")))?;
         request
             .headers_mut()
             .insert(header::AUTHORIZATION, token.bearer());
-        let (head, body) = upstream.send(request).await.map_err(not_asked)?.into_parts();
+        let (head, body) = route.leg().send(request).await.map_err(not_asked)?.into_parts();
         let read = tokio::time::timeout(read_timeout, Limited::new(body, LONGEST_ANSWER).collect()).await;
         let body = match read {
             Ok(Ok(body)) => body.to_bytes(),
@@ -293,8 +293,8 @@ impl<'a> Attempt<'a> {
     }
 }
 
-fn route(name: &Name, instance: &Instance) -> Result<Route, Failed> {
-    Route::new(&instance.url, instance.account.clone(), BTreeMap::new())
+fn route(upstream: &Upstream<Body>, name: &Name, instance: &Instance) -> Result<Route<Body>, Failed> {
+    Route::new(upstream, &instance.url, instance.account.clone(), BTreeMap::new())
         .ok_or_else(|| unusable(StartError::Url(name.clone())))
 }
 

@@ -15,10 +15,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
-use http::Extensions;
 use hyper::rt::{Read, Write};
-use hyper_util::client::legacy;
-use hyper_util::client::legacy::connect::{Connected, Connection};
+use hyper_util::client::legacy::connect::Connection;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -32,26 +30,11 @@ pub(super) struct Watched<T> {
 
 /// What was seen on a connection.
 #[derive(Clone)]
-enum Seen {
+pub(super) enum Seen {
     /// Whether a byte has come since one was sent.
     Bytes(Arc<AtomicBool>),
     /// Nothing: many answers share it.
     Frames,
-}
-
-/// Whether the connection of a request has died before any of its answer came.
-pub(super) fn died_unanswered(error: &legacy::Error) -> bool {
-    let mut extras = Extensions::new();
-    if let Some(connected) = error.connect_info() {
-        connected.get_extras(&mut extras);
-    }
-    match extras.get::<Seen>() {
-        Some(Seen::Bytes(came)) => !came.load(Ordering::Relaxed),
-        Some(Seen::Frames) => {
-            find::<io::Error>(error).is_some() || find::<h2::Error>(error).is_some_and(h2::Error::is_remote)
-        }
-        None => false,
-    }
 }
 
 impl<T: Connection + Read + Write> Watched<T> {
@@ -67,20 +50,30 @@ impl<T: Connection + Read + Write> Watched<T> {
             seen,
         }
     }
+
+    /// What is seen on it, as long as it stands.
+    pub(super) fn seen(&self) -> &Seen {
+        &self.seen
+    }
 }
 
 impl Seen {
+    /// Whether the connection of a request that met `error` has died before any of its answer came.
+    pub(super) fn died_unanswered(&self, error: &hyper::Error) -> bool {
+        match self {
+            Self::Bytes(came) => !came.load(Ordering::Relaxed),
+            Self::Frames => {
+                find::<io::Error>(error).is_some()
+                    || find::<h2::Error>(error).is_some_and(h2::Error::is_remote)
+            }
+        }
+    }
+
     fn came(&self, answer: bool) {
         match self {
             Self::Bytes(came) => came.store(answer, Ordering::Relaxed),
             Self::Frames => {}
         }
-    }
-}
-
-impl<T: Connection> Connection for Watched<T> {
-    fn connected(&self) -> Connected {
-        self.inner.inner().connected().extra(self.seen.clone())
     }
 }
 

@@ -6,17 +6,21 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::Uri;
+use http_body::Body;
+use hyper::client::conn::{http1, http2};
 use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use prometheus_client::metrics::counter::Counter;
 use rustls::ClientConfig;
 use tokio::net::TcpStream;
 use tower::{Service, ServiceExt};
 
-use super::answered::Watched;
+use super::answered::{Seen, Watched};
 use super::egress::Egress;
+use super::pool::{Connection, Making, One};
 use super::tunnel::tunnel;
 use super::{Config, HttpVersion};
 use crate::unreachable::{Because, BoxError, Unreachable};
@@ -72,29 +76,44 @@ impl Connector {
         }
     }
 
+    /// Makes a connection to the host of `uri`, and begins to speak HTTP on it.
+    pub(super) fn connect<B>(&self, uri: Uri) -> Making<B>
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let wire = tokio::time::timeout(self.timeout, self.https.clone().oneshot(uri));
+        let (opened, http2) = (self.opened.clone(), self.http2);
+        Box::pin(async move {
+            let wire = Watched::new(wire.await??, http2);
+            opened.inc();
+            match wire.seen().clone() {
+                Seen::Frames => {
+                    let mut builder = http2::Builder::new(TokioExecutor::new());
+                    builder.timer(TokioTimer::new());
+                    let (sender, connection) = builder.handshake(TokioIo::new(wire)).await?;
+                    tokio::spawn(drive(connection));
+                    Ok(Connection::Many(sender))
+                }
+                seen @ Seen::Bytes(_) => {
+                    let (sender, connection) = http1::handshake(TokioIo::new(wire)).await?;
+                    tokio::spawn(drive(connection));
+                    Ok(Connection::One(One::new(sender, seen)))
+                }
+            }
+        })
+    }
+
     /// How many connections were made.
     pub(super) fn opened(&self) -> &Counter {
         &self.opened
     }
 }
 
-impl Service<Uri> for Connector {
-    type Response = TokioIo<Watched<MaybeHttpsStream<Wire>>>;
-    type Error = BoxError;
-    type Future = Connecting<Self::Response>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.https.poll_ready(cx)
-    }
-
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        let connecting = tokio::time::timeout(self.timeout, self.https.call(uri));
-        let (opened, http2) = (self.opened.clone(), self.http2);
-        Box::pin(async move {
-            let connection = connecting.await??;
-            opened.inc();
-            Ok(TokioIo::new(Watched::new(connection, http2)))
-        })
+/// Runs a connection to its end. Its requests are told of its errors.
+async fn drive(connection: impl Future<Output = hyper::Result<()>>) {
+    if let Err(error) = connection.await {
+        tracing::debug!(%error, "a connection to upstream ended early");
     }
 }
 
