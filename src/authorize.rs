@@ -122,8 +122,8 @@ where
         let span = exchange.span.attempt(&head.method, &head.uri, exchange.attempts);
         span.hand_on(&mut head.headers);
         let since = Instant::now();
-        let answer = self.leg.send(Request::from_parts(head, body)).await;
-        exchange.upstream_wait = since.elapsed();
+        let answer = self.leg.send(Request::from_parts(head, body), since).await;
+        exchange.waited_for_upstream(since);
         match &answer {
             Ok(answer) => span.answered(answer.status()),
             Err(error) => span.failed(error.word()),

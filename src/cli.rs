@@ -225,10 +225,14 @@ fn serve(sources: Sources, loaded: &Loaded) -> ExitCode {
     let settings = &loaded.settings;
     telemetry::init(&settings.log);
     raise_open_files();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(settings.workers)
-        .enable_all()
-        .build();
+    let runtime = match settings.workers {
+        // Nobody to share the work with: no price is paid for sharing it.
+        1 => one_thread(),
+        workers => tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(workers)
+            .enable_all()
+            .build(),
+    };
     let served = match runtime {
         Ok(runtime) => runtime.block_on(run_until_signalled(sources, loaded)),
         Err(error) => Err(error.into()),

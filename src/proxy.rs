@@ -324,7 +324,7 @@ impl Proxy {
         &self,
         answer: Answer<CallerBody>,
         place: Place,
-        mut exchange: Exchange,
+        mut exchange: Box<Exchange>,
     ) -> Response<AnswerBody> {
         exchange.answered(answer.status());
         let on_end: Box<dyn FnOnce(End) + Send> = Box::new(move |End { ending, bytes }| {
@@ -374,7 +374,7 @@ fn preflight(asked: &HeaderMap) -> Response<Body> {
 }
 
 /// Ends an exchange with an answer of the proxy itself.
-fn serve(mut answer: Response<Body>, mut exchange: Exchange) -> Response<Body> {
+fn serve(mut answer: Response<Body>, mut exchange: Box<Exchange>) -> Response<Body> {
     guard::set_response_headers(answer.headers_mut(), None, &exchange.request_id);
     exchange.status = answer.status();
     exchange.end(answer.body().size_hint().exact().unwrap_or_default());
@@ -431,7 +431,7 @@ impl Inspection {
     }
 }
 
-fn refuse(error: &ProxyError, accept: Accept, mut exchange: Exchange) -> Response<Body> {
+fn refuse(error: &ProxyError, accept: Accept, mut exchange: Box<Exchange>) -> Response<Body> {
     let answer = error.answer(accept, &exchange.request_id);
     exchange.status = answer.status();
     exchange.rejected = error.fault() == Fault::Client && !matches!(error, ProxyError::CallerGone);
@@ -440,12 +440,14 @@ fn refuse(error: &ProxyError, accept: Accept, mut exchange: Exchange) -> Respons
     answer
 }
 
+/// 32 hexadecimal digits.
 fn new_request_id() -> HeaderValue {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let random = fastrand::u128(..).to_le_bytes();
-    let digits = random.iter().flat_map(|byte| [byte >> 4, byte & 15]);
-    let text: Bytes = digits
-        .filter_map(|digit| DIGITS.get(usize::from(digit)).copied())
-        .collect();
-    HeaderValue::from_maybe_shared(text).unwrap_or_else(|_| HeaderValue::from_static("0"))
+    let mut text = [0; 32];
+    for (pair, byte) in text.chunks_exact_mut(2).zip(fastrand::u128(..).to_le_bytes()) {
+        pair.copy_from_slice(&[byte >> 4, byte & 15].map(|digit| match digit {
+            0..=9 => b'0' + digit,
+            _ => b'a' + digit - 10,
+        }));
+    }
+    HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static("0"))
 }

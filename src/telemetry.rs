@@ -82,9 +82,11 @@ pub struct Exchange {
     /// The wait for a token.
     pub token_wait: Duration,
     /// The wait for the head of the last answer.
-    pub upstream_wait: Duration,
-    /// From the head of the request to that of upstream's answer, once there is one.
-    head_after: Option<Duration>,
+    upstream_wait: Duration,
+    /// From the head of the request to the end of that wait.
+    waited_until: Duration,
+    /// Whether upstream's answer is there.
+    answered: bool,
 }
 
 /// What went by of a request's body, and who can tell what it asks for.
@@ -118,8 +120,8 @@ impl Exchange {
         method: Method,
         uri: Uri,
         request_id: HeaderValue,
-    ) -> Self {
-        Self {
+    ) -> Box<Self> {
+        Box::new(Self {
             access,
             metrics: Arc::clone(metrics),
             _present: Present::new(metrics.in_flight()),
@@ -141,23 +143,31 @@ impl Exchange {
             attempts: 0,
             token_wait: Duration::ZERO,
             upstream_wait: Duration::ZERO,
-            head_after: None,
-        }
+            waited_until: Duration::ZERO,
+            answered: false,
+        })
+    }
+
+    /// The wait for upstream that began at `since` is over.
+    pub fn waited_for_upstream(&mut self, since: Instant) {
+        let now = Instant::now();
+        self.upstream_wait = now - since;
+        self.waited_until = now - self.started;
     }
 
     /// The head of upstream's answer is there.
     pub fn answered(&mut self, status: StatusCode) {
         self.status = status;
-        self.head_after = Some(self.started.elapsed());
+        self.answered = true;
     }
 
     /// The answer has come to its end, after `bytes` of its body.
-    pub fn end(mut self, bytes: u64) {
+    pub fn end(mut self: Box<Self>, bytes: u64) {
         self.tell(bytes);
     }
 
     /// The caller left after `bytes` of the answer's body.
-    pub fn caller_gone(mut self, bytes: u64) {
+    pub fn caller_gone(mut self: Box<Self>, bytes: u64) {
         self.tell_caller_gone(bytes);
     }
 
@@ -216,7 +226,7 @@ impl Exchange {
         if fault.is_some() || self.instance.is_some() {
             recent.count(|| Fared {
                 fault,
-                upstream: self.head_after.map(|_| self.upstream_wait),
+                upstream: self.answered.then_some(self.upstream_wait),
                 own: self.own_share(),
             });
         }
@@ -225,8 +235,8 @@ impl Exchange {
     /// What the proxy itself took of the time to the head. A replay hides the wait for the first attempt.
     fn own_share(&self) -> Option<Duration> {
         let waits = self.token_wait + self.upstream_wait;
-        let once = self.head_after.filter(|_| self.attempts == 1);
-        once.map(|head_after| head_after.saturating_sub(waits))
+        let once = self.answered && self.attempts == 1;
+        once.then(|| self.waited_until.saturating_sub(waits))
     }
 
     fn tell(&mut self, bytes: u64) {
@@ -336,7 +346,7 @@ mod tests {
         }
     }
 
-    fn exchange(metrics: &Arc<Metrics>) -> Exchange {
+    fn exchange(metrics: &Arc<Metrics>) -> Box<Exchange> {
         let id = HeaderValue::from_static("id");
         Exchange::begin(
             AccessLog::None,

@@ -28,6 +28,7 @@ use http::{HeaderValue, Request, Response, Uri, Version, header};
 use http_body::Body;
 use prometheus_client::metrics::counter::Counter;
 use rustls::ClientConfig;
+use tokio::time::Instant;
 
 use crate::unreachable::{BoxError, Unreachable};
 use clock::{Clocked, ResponseClock};
@@ -131,15 +132,20 @@ where
         Uri::from_parts(parts)
     }
 
-    /// Sends `request` and waits for the head of the answer.
+    /// Sends `request`, which is done `now`, and waits for the head of the answer.
     ///
     /// # Errors
     /// When there is no connection, no answer or none in time. Where the request's own body failed, the error
     /// is [`UpstreamError::Request`], and whoever made the body knows why.
-    pub async fn send(&self, request: Request<B>) -> Result<Response<AnswerBody<B>>, UpstreamError> {
-        let clock = ResponseClock::new(self.response_timeout);
+    pub async fn send(
+        &self,
+        request: Request<B>,
+        now: Instant,
+    ) -> Result<Response<AnswerBody<B>>, UpstreamError> {
+        let clock = ResponseClock::new(self.response_timeout, now);
         let request = request.map(|body| Clocked::new(body, clock.clone()));
         tokio::select! {
+            biased;
             response = self.exchange(request) => response,
             () = clock.rings() => Err(UpstreamError::TimedOut),
         }

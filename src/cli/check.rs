@@ -16,6 +16,7 @@ use bytes::Bytes;
 use http::{StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use prometheus_client::metrics::counter::Counter;
+use tokio::time::Instant;
 
 use crate::app::{self, StartError};
 use crate::clock::Clock;
@@ -254,7 +255,12 @@ impl<'a> Attempt<'a> {
         request
             .headers_mut()
             .insert(header::AUTHORIZATION, token.bearer());
-        let (head, body) = route.leg().send(request).await.map_err(not_asked)?.into_parts();
+        let (head, body) = route
+            .leg()
+            .send(request, Instant::now())
+            .await
+            .map_err(not_asked)?
+            .into_parts();
         let read = tokio::time::timeout(read_timeout, Limited::new(body, LONGEST_ANSWER).collect()).await;
         let body = match read {
             Ok(Ok(body)) => body.to_bytes(),

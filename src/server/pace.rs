@@ -192,14 +192,19 @@ impl<T: AsyncRead> AsyncRead for PacedIo<T> {
                 idle_timeout,
                 ..
             } = this.pace.limits;
-            let deadline = match (requests.idle_since(), &this.waiting) {
-                // A request is open: look again later, as nothing else may wake us when it ends.
-                (None, _) => Instant::now() + idle_timeout,
+            let idle_since = requests.idle_since();
+            let deadline = match (idle_since, &this.waiting) {
+                // A request is open: look again later, as nothing else may wake us when it ends. A clock that runs
+                // is left to ring.
+                (None, _) => match this.read_clock {
+                    Some(clock) if !clock.is_elapsed() => clock.deadline(),
+                    Some(_) | None => Instant::now() + idle_timeout,
+                },
                 (Some(since), Waiting::ForRequest) => since + idle_timeout,
                 (Some(_), Waiting::ForHead { since }) => *since + header_timeout,
             };
             ready!(look(this.read_clock, deadline, cx));
-            if deadline <= Instant::now() {
+            if idle_since.is_some() && deadline <= Instant::now() {
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
         }

@@ -25,9 +25,10 @@ struct Inner {
 }
 
 impl ResponseClock {
-    pub(super) fn new(timeout: Duration) -> Self {
+    /// A clock of a request that is sent `now`.
+    pub(super) fn new(timeout: Duration, now: Instant) -> Self {
         Self(Arc::new(Inner {
-            started: Instant::now(),
+            started: now,
             timeout,
             taken: AtomicU64::new(0),
         }))
@@ -35,18 +36,19 @@ impl ResponseClock {
 
     /// Waits until the clock rings.
     pub(super) async fn rings(&self) {
+        let mut deadline = self.0.started + self.0.timeout;
         loop {
+            tokio::time::sleep_until(deadline).await;
             let taken = self.0.taken.load(Ordering::Relaxed);
             let since = if taken == CALLER {
                 Instant::now()
             } else {
                 self.0.started + Duration::from_micros(taken)
             };
-            let deadline = since + self.0.timeout;
+            deadline = since + self.0.timeout;
             if deadline <= Instant::now() {
                 return;
             }
-            tokio::time::sleep_until(deadline).await;
         }
     }
 
@@ -106,7 +108,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn rings_a_whole_timeout_after_the_last_byte() {
-        let clock = ResponseClock::new(TIMEOUT);
+        let clock = ResponseClock::new(TIMEOUT, Instant::now());
         let mut body = Clocked::new(
             http_body_util::Full::new(Bytes::from_static(b"query")),
             clock.clone(),
@@ -121,7 +123,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn stands_still_while_the_caller_makes_upstream_wait() {
         let (mut caller, stream) = Channel::<Bytes>::new(1);
-        let clock = ResponseClock::new(TIMEOUT);
+        let clock = ResponseClock::new(TIMEOUT, Instant::now());
         let mut body = Clocked::new(stream, clock.clone());
         let reader = tokio::spawn(async move { while body.frame().await.is_some() {} });
         tokio::task::yield_now().await;

@@ -264,7 +264,7 @@ class CpuPerRequestHttp2(CpuPerRequest):
         before = proxy.cpu()
         done = subprocess.run(
             ["taskset", "-c", str(OTHER_CORE), "h2load", "-c", str(self.connections), "-m", "1", "-D",
-             str(bench.arguments.seconds), "--warm-up-time=0", "-d", body, "-H", "content-type: application/json",
+             str(max(1, round(bench.arguments.seconds))), "--warm-up-time=0", "-d", body, "-H", "content-type: application/json",
              f"http://localhost:{proxy.port}/graphql"],
             capture_output=True, text=True)
         after = proxy.cpu()
@@ -316,6 +316,9 @@ class IdleMemory:
     count = 1000
 
     def measure(self, bench, proxy):
+        # A process that has served before has memory to use again.
+        proxy = bench.proxy(proxy.name, self.scheme)
+        bench.load("closed", proxy.port, "--connections", 4, "--seconds", 0.2)
         before = proxy.memory()
         caller = subprocess.Popen(
             ["taskset", "-c", str(OTHER_CORE), bench.load_program, "idle", f"127.0.0.1:{proxy.port}", "--connections",
@@ -325,6 +328,8 @@ class IdleMemory:
             raise RuntimeError(told)
         grown = proxy.memory() - before
         caller.communicate()
+        bench.running.remove(proxy)
+        proxy.stop()
         return grown / self.count / 1024
 
 
