@@ -9,7 +9,7 @@
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -83,13 +83,13 @@ struct Idle<B> {
 
 /// The connection of HTTP/2 that stands, or that is being made.
 struct Many<B> {
-    made: Shared<BoxFuture<'static, Result<Shareable<B>, SharedError>>>,
+    sender: ForAll<B>,
     opened: Instant,
     used: Instant,
 }
 
-/// What comes of making a connection that might be one of HTTP/2: one of HTTP/1.1 goes to the others.
-type Shareable<B> = Option<http2::SendRequest<Clocked<B>>>;
+/// What all who wait for a connection of HTTP/2 are told: none, where it turned out to be one of HTTP/1.1.
+type ForAll<B> = Shared<BoxFuture<'static, Result<Option<http2::SendRequest<Clocked<B>>>, SharedError>>>;
 
 /// Whether a request's connection is new, so that it cannot have been closed unseen before the request.
 pub(super) enum Taken<B> {
@@ -116,11 +116,14 @@ where
         }
     }
 
-    /// A connection to send a request on; `make` makes one where there is none.
-    pub(super) async fn take(self: &Arc<Self>, make: impl Fn() -> Making<B>) -> Result<Taken<B>, BoxError> {
+    /// A connection to send a request on; `connect` makes one where there is none.
+    pub(super) async fn take(
+        self: &Arc<Self>,
+        connect: impl Fn() -> Making<B>,
+    ) -> Result<Taken<B>, BoxError> {
         if !self.one_by_one.load(Ordering::Relaxed) {
-            let (made, stood) = self.many(&make);
-            if let Some(sender) = made.await? {
+            let (sender, stood) = self.many(&connect);
+            if let Some(sender) = sender.await? {
                 let many = Connection::Many(sender);
                 return Ok(if stood {
                     Taken::Again(many)
@@ -131,7 +134,7 @@ where
         }
         match self.take_idle() {
             Some(one) => Ok(Taken::Again(Connection::One(one))),
-            None => Box::pin(self.make_or_wait(make())).await,
+            None => Box::pin(self.make_or_wait(connect())).await,
         }
     }
 
@@ -182,25 +185,19 @@ where
     }
 
     /// Rule 2: the connection for all, and whether it stood before.
-    fn many(
-        self: &Arc<Self>,
-        make: impl Fn() -> Making<B>,
-    ) -> (
-        Shared<BoxFuture<'static, Result<Shareable<B>, SharedError>>>,
-        bool,
-    ) {
+    fn many(self: &Arc<Self>, connect: impl Fn() -> Making<B>) -> (ForAll<B>, bool) {
         let mut many = lock(&self.many);
         let now = Instant::now();
         if let Some(known) = many.as_mut().filter(|known| !known.is_over(self.lifetimes, now)) {
             known.used = now;
-            return (known.made.clone(), known.made.peek().is_some());
+            return (known.sender.clone(), known.sender.peek().is_some());
         }
-        let (pool, making) = (Arc::downgrade(self), make());
-        let made = async move {
+        let (pool, making) = (Arc::downgrade(self), connect());
+        let sender = async move {
             match making.await {
                 Ok(Connection::Many(sender)) => Ok(Some(sender)),
                 Ok(Connection::One(one)) => {
-                    if let Some(pool) = Weak::upgrade(&pool) {
+                    if let Some(pool) = pool.upgrade() {
                         pool.one_by_one.store(true, Ordering::Relaxed);
                         pool.put(one);
                     }
@@ -209,13 +206,13 @@ where
                 Err(error) => Err(SharedError::from(error)),
             }
         };
-        let made = made.boxed().shared();
+        let sender = sender.boxed().shared();
         *many = Some(Many {
-            made: made.clone(),
+            sender: sender.clone(),
             opened: now,
             used: now,
         });
-        (made, false)
+        (sender, false)
     }
 
     /// Rule 4.
@@ -240,7 +237,7 @@ where
 
 impl<B> Many<B> {
     fn is_over(&self, lifetimes: Lifetimes, now: Instant) -> bool {
-        match self.made.peek() {
+        match self.sender.peek() {
             // It is being made.
             None => false,
             Some(Ok(Some(sender))) => sender.is_closed() || now.duration_since(self.opened) > lifetimes.age,

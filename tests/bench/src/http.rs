@@ -9,7 +9,7 @@ const HEAD_LIMIT: usize = 16 * 1024;
 /// What is read at once of a large body.
 const CHUNK: usize = 256 * 1024;
 /// Nothing that is measured here takes that long.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A client's connection.
 pub(crate) struct Connection {

@@ -1,5 +1,10 @@
 //! What callers do.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "it measures time awake, without a runtime whose clock it could ask"
+)]
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Barrier;
