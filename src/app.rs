@@ -17,7 +17,6 @@ use axum::body::Body;
 use futures_util::FutureExt;
 use http::{HeaderValue, Request, Response, Version, header};
 use http_body_util::Either;
-use hyper::body::Incoming;
 use prometheus_client::metrics::counter::Counter;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -34,7 +33,7 @@ use crate::metrics::{Metrics, TokenRequests, TokenSample, Tokens};
 use crate::name::Name;
 use crate::places::Places;
 use crate::proxy::{AnswerBody, CallerBody, Inspection, Proxy, Route};
-use crate::server::{self, Listener, Peer, Place, Server};
+use crate::server::{self, Listener, Peer, Place, Server, WatchedBody};
 use crate::settings::watch::Logins;
 use crate::settings::{Provenance, Reach, Row, Settings, Shutdown};
 use crate::telemetry::otlp::{self, Export};
@@ -466,7 +465,7 @@ struct Door {
 
 impl Door {
     /// Answers a request; a bug costs that one alone.
-    async fn answer(self: Arc<Self>, peer: Peer, request: Request<Incoming>) -> Response<AnswerBody> {
+    async fn answer(self: Arc<Self>, peer: Peer, request: Request<WatchedBody>) -> Response<AnswerBody> {
         // HTTP/2 knows no such header, and tells its callers by GOAWAY when the drain begins.
         let may_close = request.version() < Version::HTTP_2;
         let answered = AssertUnwindSafe(self.proxy.handle(peer, request)).catch_unwind();
@@ -482,7 +481,7 @@ impl Door {
 }
 
 /// Hands a request to a router, with its peer; routers never fail.
-async fn answer(router: Router, peer: Peer, request: Request<Incoming>) -> Response<Body> {
+async fn answer(router: Router, peer: Peer, request: Request<WatchedBody>) -> Response<Body> {
     let mut request = request.map(Body::new);
     request.extensions_mut().insert(peer);
     match router.oneshot(request).await {

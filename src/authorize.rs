@@ -2,8 +2,8 @@
 //!
 //! 1. A request waits for a token first, and is sent with it.
 //! 2. A 401 rejects the token that was sent, whatever becomes of this request.
-//! 3. It is sent once more if another token came and the whole body is on the tape. Otherwise the 401 goes to the
-//!    caller as it came; so does a second one.
+//! 3. It is sent once more if another token came and the whole body is on the tape; where the 401 overtook the body,
+//!    its end is waited for shortly. Otherwise the 401 goes to the caller as it came; so does a second one.
 //! 4. Where the login after a 401 fails, that failure is the answer.
 //! 5. A request whose connection died without a byte of an answer is sent once more, with the same token, if the whole
 //!    body is on the tape and it asks for nothing but GraphQL queries. That is read then, not before.
@@ -30,6 +30,9 @@ use crate::upstream::{AnswerBody, Leg, UpstreamError};
 /// What is read of a 401 that a replay makes void, so that its connection lives.
 const DRAIN_LIMIT: usize = 64 * 1024;
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(250);
+
+/// How long a 401 waits for the end of the body that it overtook: over HTTP/2 even a short body may be on its way.
+const OVERTAKEN: Duration = Duration::from_secs(1);
 
 /// What is sent once more when its connection died without an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +93,7 @@ where
         let Rejection::Replacing(login) = self.tokens.reject(&token) else {
             return Ok(answer);
         };
+        let _ = tokio::time::timeout(OVERTAKEN, recording.ended()).await;
         let Some(tape) = recording.take_tape() else {
             return Ok(answer);
         };

@@ -16,7 +16,6 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, request};
 use http_body::Body as _;
 use http_body_util::Either;
-use hyper::body::Incoming;
 use url::Url;
 
 use crate::authorize::{Answer, Passage, Resend};
@@ -30,7 +29,7 @@ use crate::guard::{self, Connection, Destination, Guard, Payload, RequestHeaders
 use crate::metrics::Metrics;
 use crate::name::Name;
 use crate::places::{Place, Places};
-use crate::server::Peer;
+use crate::server::{Peer, WatchedBody};
 use crate::telemetry::trace::Tracer;
 use crate::telemetry::{AccessLog, Exchange, Failure, Overheard};
 use crate::token::TokenSource;
@@ -43,7 +42,7 @@ const OVERHEARD: usize = 64 * 1024;
 const FLUENT_USER: HeaderName = HeaderName::from_static("x-fluent-user");
 
 /// A caller's body: as it comes, or as it is or was read.
-pub type CallerBody = Either<Incoming, Body>;
+pub type CallerBody = Either<WatchedBody, Body>;
 /// The body of an answer: upstream's as it comes, or the proxy's own.
 pub type AnswerBody =
     Either<Metered<upstream::AnswerBody<RequestBody<CallerBody>>, Box<dyn FnOnce(End) + Send>>, Body>;
@@ -179,7 +178,7 @@ where
 
 impl Proxy {
     /// Answers one request, whatever becomes of it.
-    pub async fn handle(&self, peer: Peer, request: Request<Incoming>) -> Response<AnswerBody> {
+    pub async fn handle(&self, peer: Peer, request: Request<WatchedBody>) -> Response<AnswerBody> {
         let (head, body) = request.into_parts();
         let accept = Accept::of(&head.headers);
         let id = guard::request_id(&head.headers)
@@ -209,7 +208,7 @@ impl Proxy {
         &self,
         peer: Peer,
         mut head: request::Parts,
-        body: Incoming,
+        body: WatchedBody,
         exchange: &mut Exchange,
     ) -> Result<Served, ProxyError> {
         let uri = std::mem::take(&mut head.uri);
@@ -282,7 +281,7 @@ impl Proxy {
         route: &Route<RequestBody<CallerBody>>,
         to: Destination<'_>,
         head: &mut request::Parts,
-        body: Incoming,
+        body: WatchedBody,
     ) -> Result<(CallerBody, Option<Operation>), ProxyError> {
         if !to.graphql {
             inspection.judge.judge_rest()?;
@@ -387,7 +386,7 @@ impl Inspection {
         &self,
         to: Destination<'_>,
         head: &request::Parts,
-        body: Incoming,
+        body: WatchedBody,
         exchange: &mut Exchange,
     ) -> CallerBody {
         if !to.graphql {
@@ -410,7 +409,7 @@ impl Inspection {
     }
 
     /// Reads a body whole.
-    async fn hold(&self, body: Incoming, limits: BodyLimits) -> Result<Bytes, ProxyError> {
+    async fn hold(&self, body: WatchedBody, limits: BodyLimits) -> Result<Bytes, ProxyError> {
         let shorter = self
             .limit
             .filter(|limit| limits.max_body.is_none_or(|max| *limit < max));

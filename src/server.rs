@@ -6,10 +6,12 @@
 //! 2. Each connection speaks HTTP/1.1 or cleartext HTTP/2, under the clocks of `server/pace.rs`.
 //! 3. A drain stops accepting at once, lets each connection end the requests that it has begun, and closes it; one that
 //!    was accepted just before may still send its first, as its caller knows nothing of the drain.
-//! 4. Whoever drops the future of [`Server::run`] cuts what is left.
+//! 4. An answer that does not wait for its request's body gets to the caller all the same, see `server/remainder.rs`.
+//! 5. Whoever drops the future of [`Server::run`] cuts what is left.
 
 mod listener;
 mod pace;
+mod remainder;
 mod socket;
 
 use std::convert::Infallible;
@@ -34,6 +36,7 @@ use crate::metrics::Present;
 
 use listener::Stream;
 pub use listener::{BindError, Listener, Place};
+pub use remainder::WatchedBody;
 
 /// The largest head of a request, and of its buffer; more is answered with 431.
 const HEAD_LIMIT: usize = 64 * 1024;
@@ -120,7 +123,7 @@ impl Server {
     /// Serves until `drain` is cancelled and every connection has ended; `handler` answers each request.
     pub async fn run<H, F, B>(self, handler: H, drain: CancellationToken)
     where
-        H: Fn(Peer, Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+        H: Fn(Peer, Request<WatchedBody>) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = Response<B>> + Send + 'static,
         B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -166,7 +169,7 @@ async fn serve_connection<H, F, B>(
     limits: Limits,
     drain: CancellationToken,
 ) where
-    H: Fn(Peer, Request<Incoming>) -> F + Send + Sync + 'static,
+    H: Fn(Peer, Request<WatchedBody>) -> F + Send + Sync + 'static,
     F: Future<Output = Response<B>> + Send + 'static,
     B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -177,9 +180,14 @@ async fn serve_connection<H, F, B>(
     let service = service_fn(move |request: Request<Incoming>| {
         begun.notify_one();
         let busy = pace.request_begins(request.version());
+        let (request, remainder) = remainder::watch(request);
         // The library moves what it is given a few times: a pointer, then.
         let answer = Box::pin(handler(peer, request));
-        async move { Ok::<_, Infallible>(answer.await.map(|body| pace::BusyBody::new(body, busy))) }
+        async move {
+            let mut answer = answer.await;
+            remainder.answered(&mut answer);
+            Ok::<_, Infallible>(answer.map(|body| pace::BusyBody::new(body, busy)))
+        }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder

@@ -1,7 +1,7 @@
 //! The answer on its way to the caller: counted, and told how it ended.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -44,9 +44,14 @@ pub enum AnswerError<E> {
 }
 
 /// Streams an answer unchanged, trailers included, and calls `on_end` once, when dropped.
+///
+/// An error is told a breath later than it is known. The server throws away what it has not written yet when a body
+/// fails; in the breath it writes, so that a caller never takes an answer that began for a connection that died: some
+/// send a request again, then, a mutation too.
 #[derive(Debug)]
 pub struct Metered<B, F>
 where
+    B: Body<Data = Bytes>,
     F: FnOnce(End),
 {
     inner: B,
@@ -54,6 +59,8 @@ where
     declared: Option<u64>,
     patience: Patience,
     end: End,
+    /// The error that is told next.
+    error: Option<AnswerError<B::Error>>,
     failed: bool,
     on_end: Option<F>,
 }
@@ -73,6 +80,7 @@ where
                 ending: Ending::CallerGone,
                 bytes: 0,
             },
+            error: None,
             failed: false,
             on_end: Some(on_end),
         };
@@ -91,11 +99,21 @@ where
         self.declared.is_some_and(|declared| self.end.bytes < declared)
     }
 
-    fn fail(&mut self, error: AnswerError<B::Error>) -> AnswerError<B::Error> {
-        self.failed = true;
+    /// Takes a breath before the error is told.
+    fn fail<T>(&mut self, error: AnswerError<B::Error>, cx: &Context<'_>) -> Poll<T> {
+        self.error = Some(error);
         self.end.ending = Ending::Cut;
-        error
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
+}
+
+/// The error is never pinned.
+impl<B, F> Unpin for Metered<B, F>
+where
+    B: Body<Data = Bytes> + Unpin,
+    F: FnOnce(End) + Unpin,
+{
 }
 
 impl<B, F> Body for Metered<B, F>
@@ -111,12 +129,16 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let this = self.get_mut();
+        if let Some(error) = this.error.take() {
+            this.failed = true;
+            return Poll::Ready(Some(Err(error)));
+        }
         if this.failed {
             return Poll::Ready(None);
         }
         let Poll::Ready(frame) = Pin::new(&mut this.inner).poll_frame(cx) else {
-            let exhausted = this.patience.poll_exhausted(cx);
-            return exhausted.map(|()| Some(Err(this.fail(AnswerError::Stalled))));
+            ready!(this.patience.poll_exhausted(cx));
+            return this.fail(AnswerError::Stalled, cx);
         };
         this.patience.restore();
         Poll::Ready(match frame {
@@ -129,8 +151,8 @@ where
                 }
                 Some(Ok(frame))
             }
-            Some(Err(error)) => Some(Err(this.fail(AnswerError::Broken(error)))),
-            None if this.is_short() => Some(Err(this.fail(AnswerError::Short))),
+            Some(Err(error)) => return this.fail(AnswerError::Broken(error), cx),
+            None if this.is_short() => return this.fail(AnswerError::Short, cx),
             None => {
                 this.end.ending = Ending::Complete;
                 None
@@ -139,7 +161,7 @@ where
     }
 
     fn is_end_stream(&self) -> bool {
-        self.failed || self.inner.is_end_stream()
+        self.failed || self.error.is_none() && self.inner.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -149,6 +171,7 @@ where
 
 impl<B, F> Drop for Metered<B, F>
 where
+    B: Body<Data = Bytes>,
     F: FnOnce(End),
 {
     fn drop(&mut self) {

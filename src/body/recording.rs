@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, Waker};
 
 use super::{BodyError, Tape};
 
@@ -54,6 +55,8 @@ impl Tally {
 struct End {
     outcome: Outcome,
     tape: Option<Tape>,
+    /// Who waits for the end.
+    waits: Option<Waker>,
 }
 
 impl Recording {
@@ -62,6 +65,7 @@ impl Recording {
             Arc::new(Mutex::new(End {
                 outcome: Outcome::InProgress,
                 tape: None,
+                waits: None,
             }))
         };
         Self((!empty).then(end))
@@ -73,6 +77,20 @@ impl Recording {
         self.0
             .as_deref()
             .map_or(Outcome::Finished, |end| lock(end).outcome)
+    }
+
+    /// Waits until it has ended, whichever way; one may wait at a time.
+    pub async fn ended(&self) {
+        let Some(end) = &self.0 else { return };
+        std::future::poll_fn(|cx| {
+            let mut end = lock(end);
+            if end.outcome != Outcome::InProgress {
+                return Poll::Ready(());
+            }
+            end.waits = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
     }
 
     /// The tape of a body that has finished, for the first who asks.
@@ -94,7 +112,11 @@ impl Recording {
         let Some(end) = &self.0 else { return };
         let mut end = lock(end);
         if end.outcome == Outcome::InProgress {
-            *end = End { outcome, tape };
+            end.outcome = outcome;
+            end.tape = tape;
+            if let Some(waits) = end.waits.take() {
+                waits.wake();
+            }
         }
     }
 }

@@ -15,6 +15,7 @@ mod commands;
 mod cors;
 mod cost;
 mod credentials;
+mod early;
 mod egress;
 mod fleet;
 mod graphql;

@@ -78,17 +78,22 @@ impl Book {
 /// Logins that 401s may still cause: [`BUDGET`] at once, and one more with each period that passes.
 #[derive(Default)]
 pub(super) struct Budget {
-    /// When it will be full again.
-    full_at: Option<Moment>,
+    /// How many were left when, if not all.
+    left: Option<(f64, Moment)>,
 }
 
 impl Budget {
-    /// Takes one login, if there is one.
+    /// Takes one login, if there is one. A period need not be as long as the one before.
     pub(super) fn spend(&mut self, now: Moment, period: Duration) -> bool {
-        let full_at = self.full_at.map_or(now, |full_at| full_at.max(now)) + period;
-        let affordable = full_at.since(now) <= period * BUDGET;
+        let full = f64::from(BUDGET);
+        let left = self.left.map_or(full, |(left, at)| {
+            // A token without a life leaves nothing to wait for.
+            let periods = now.since(at).as_secs_f64() / period.as_secs_f64();
+            (left + if periods.is_nan() { full } else { periods }).min(full)
+        });
+        let affordable = left >= 1.0;
         if affordable {
-            self.full_at = Some(full_at);
+            self.left = Some((left - 1.0, now));
         }
         affordable
     }

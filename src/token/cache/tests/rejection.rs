@@ -76,6 +76,17 @@ async fn rule_6_the_budget_is_refilled_each_lifetime_where_that_is_shorter() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn rule_6_a_login_for_a_long_life_takes_no_more_of_the_budget_than_one_for_a_short_life() {
+    let endpoint = Endpoint::open(|n| token(&format!("T{n}"), if n == 1 { 3600 } else { 2 }));
+    let (_cache, source, _) = cache(&endpoint);
+    for _ in 0..3 {
+        let token = source.obtain().await.unwrap();
+        replaced(source.reject(&token)).await.unwrap();
+    }
+    assert_eq!(endpoint.asked(), 1 + 3);
+}
+
+#[tokio::test(start_paused = true)]
 async fn rule_6_the_same_token_again_is_put_back_and_nothing_is_replayed() {
     let endpoint = Endpoint::closed(|_| token("T", 3600));
     let (_cache, source, _) = cache(&endpoint);
