@@ -18,7 +18,7 @@ use super::tls::{Authority, server};
 const ME: &str = "{ me { id } }";
 
 /// A process that keeps its logins on this server.
-fn with_redis(url: &str, socket: &Path) -> Command {
+pub(super) fn with_redis(url: &str, socket: &Path) -> Command {
     let mut command = Process::command(url);
     command.env("FLUENT_PROXY__CACHE__STORE", "redis");
     let server = format!("redis+unix://{}", socket.display());
@@ -359,7 +359,7 @@ async fn a_thousand_callers_who_hang_up_cancel_nothing_for_one_who_stays() {
 }
 
 /// Another version of a secret, as Kubernetes swaps it.
-fn swap(volume: &Path, version: &str, password: &str) {
+pub(super) fn swap(volume: &Path, version: &str, password: &str) {
     let folder = volume.join(version);
     std::fs::create_dir(&folder).unwrap();
     std::fs::write(folder.join("password"), password).unwrap();

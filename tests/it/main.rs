@@ -24,6 +24,7 @@ mod headers;
 mod hostile;
 mod limits;
 mod log;
+mod long;
 mod main_job;
 mod memory;
 mod metrics;

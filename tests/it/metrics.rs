@@ -23,6 +23,10 @@ impl Scrape {
         Self::parse(&proxy.admin().get("/metrics").await)
     }
 
+    pub(super) async fn of_process(process: &Process) -> Self {
+        Self::parse(&process.admin().get("/metrics").await)
+    }
+
     /// Holds each line against the grammar of OpenMetrics, as far as we use it.
     fn parse(answer: &Answer) -> Self {
         assert_eq!(answer.status, 200);

@@ -160,7 +160,7 @@ impl Answer {
     }
 
     /// Fails where a secret came out, or the proxy's own answer has not its shape.
-    pub(super) fn check(&self, head: bool) {
+    pub(crate) fn check(&self, head: bool) {
         super::assert_clean(&self.body, "a body");
         let headers = [Some(&self.headers), self.trailers.as_ref()];
         for (name, value) in headers.into_iter().flatten().flatten() {

@@ -26,7 +26,7 @@ use fluent_auth_proxy::settings::{Provenance, Settings, Sources};
 use fluent_sandbox::{Account, Config, Sandbox};
 use tokio::net::TcpSocket;
 
-pub(crate) use client::{Answer, Client, Request, full, streamed};
+pub(crate) use client::{Answer, Body, Client, Request, full, streamed};
 pub(crate) use collector::{Collector, Received};
 pub(crate) use frozen::Frozen;
 pub(crate) use logs::logged;

@@ -1,6 +1,7 @@
 //! The real program, in a process of its own.
 
 use std::collections::VecDeque;
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::process::Stdio;
 
@@ -24,7 +25,7 @@ pub(crate) struct Process {
 impl Process {
     /// The command, with the planted account at `url`, free ports, and nothing else of this environment.
     pub(crate) fn command(url: &str) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_fluent-auth-proxy"));
+        let mut command = Command::new(program());
         command.env_clear().envs(environment(url));
         command.args([
             "--set",
@@ -39,7 +40,7 @@ impl Process {
 
     /// The same program with these arguments more, behind a shell that says `first` and then becomes it.
     pub(crate) fn behind(first: &str, url: &str, arguments: &[String]) -> Command {
-        let program = env!("CARGO_BIN_EXE_fluent-auth-proxy");
+        let program = program();
         let mut command = Command::new("/bin/sh");
         command
             .arg("-c")
@@ -116,6 +117,12 @@ impl Process {
         }
     }
 
+    /// Searches the lines of the log so far for secrets, and forgets them.
+    pub(crate) fn drain(&mut self) {
+        self.early.clear();
+        while checked(self.lines.try_recv().ok()).is_some() {}
+    }
+
     /// Where it listens.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
@@ -160,10 +167,16 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         if !std::thread::panicking() {
-            while checked(self.lines.try_recv().ok()).is_some() {}
+            self.drain();
             super::assert_logins_are_few();
         }
     }
+}
+
+/// The program that is tested: the one that was built with the tests, unless a variable names another.
+fn program() -> OsString {
+    std::env::var_os("FLUENT_AUTH_PROXY_BIN")
+        .unwrap_or_else(|| env!("CARGO_BIN_EXE_fluent-auth-proxy").into())
 }
 
 /// A line of the log, which holds no secret.

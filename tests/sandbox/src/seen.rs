@@ -55,6 +55,8 @@ pub struct Counts {
     pub api_unauthorized: u64,
     /// Mutations executed.
     pub mutations: u64,
+    /// Mutations refused, as what they make is there already: perhaps by a mutation that came before.
+    pub clashes: u64,
     /// Faults that struck.
     pub faults: u64,
 }

@@ -123,9 +123,12 @@ async fn ask(State(world): State<Arc<World>>, Extension(caller): Extension<Calle
 }
 
 async fn execute(world: &World, caller: Caller, request: Request) -> Response {
-    let request = request.data(caller.ticket).data(caller.account);
+    let request = request.data(caller.ticket.clone()).data(caller.account);
     let mut response = world.commerce.schema.execute(request).await;
     for error in &mut response.errors {
+        if is_clash(error) {
+            caller.ticket.clashed();
+        }
         if error.message == "Query is too complex." {
             *error = too_complex();
         }
@@ -152,6 +155,14 @@ pub(crate) async fn whole(headers: &HeaderMap, body: Body, limit: usize) -> Resu
     }
 }
 
+fn is_clash(error: &ServerError) -> bool {
+    let code = error
+        .extensions
+        .as_ref()
+        .and_then(|extensions| extensions.get("code"));
+    code == Some(&Code::Clash.as_str().into())
+}
+
 fn too_complex() -> ServerError {
     let message = format!("The query is too complex: its total complexity is over {COMPLEXITY_LIMIT}");
     business(Code::TooComplex, message).into_server_error(async_graphql::Pos::default())
@@ -168,12 +179,17 @@ enum Code {
     Clash,
 }
 
+impl Code {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::TooComplex => "C0001E",
+            Self::Invalid => "C0020E",
+            Self::Clash => "C0120E",
+        }
+    }
+}
+
 /// A business error.
 fn business(code: Code, message: impl Into<String>) -> Error {
-    let code = match code {
-        Code::TooComplex => "C0001E",
-        Code::Invalid => "C0020E",
-        Code::Clash => "C0120E",
-    };
-    Error::new(message).extend_with(|_, extensions| extensions.set("code", code))
+    Error::new(message).extend_with(|_, extensions| extensions.set("code", code.as_str()))
 }

@@ -122,6 +122,10 @@ impl ApiTicket {
         });
     }
 
+    pub(crate) fn clashed(&self) {
+        self.seen.change(|state| state.counts.clashes += 1);
+    }
+
     pub(crate) fn answered(&self, status: Option<u16>) {
         lock(&self.entry.end).status = status;
         self.seen.change(|state| {
