@@ -189,7 +189,7 @@ test("the settings are told with where they come from, and secrets only as set",
   await page.getByLabel("also those that are unset").check();
   assert.deepEqual(await row("listen.max_body"), ['"64MiB"', "default"]);
   assert.deepEqual(await row("upstream.ca_file"), ["unset", "–"]);
-  assert.ok(!(await page.content()).includes("planted-browser"));
+  assert.ok(!(await page.content()).includes("planted-program"));
 });
 
 for (const [width, viewport] of Object.entries({ desktop: DESKTOP, phone: PHONE })) {

@@ -83,11 +83,11 @@ test("instances and users can be chosen; choice and text are remembered", async 
   const env = {
     FLUENT_PROXY__INSTANCES__EU__URL: other.url,
     FLUENT_PROXY__INSTANCES__EU__USERNAME: "nobody",
-    FLUENT_PROXY__INSTANCES__EU__PASSWORD: "planted-browser-nothing",
+    FLUENT_PROXY__INSTANCES__EU__PASSWORD: "planted-program-nothing",
     FLUENT_PROXY__INSTANCES__EU__CLIENT_ID: "demo-client",
-    FLUENT_PROXY__INSTANCES__EU__CLIENT_SECRET: "planted-browser-secret",
+    FLUENT_PROXY__INSTANCES__EU__CLIENT_SECRET: "planted-program-secret",
     FLUENT_PROXY__INSTANCES__EU__USERS__OPS__USERNAME: "ops",
-    FLUENT_PROXY__INSTANCES__EU__USERS__OPS__PASSWORD: "planted-browser-password",
+    FLUENT_PROXY__INSTANCES__EU__USERS__OPS__PASSWORD: "planted-program-password",
   };
   const proxy = await startProxy(t, sandbox, { env });
   // Its own credentials are refused, which the browser tells of by itself.

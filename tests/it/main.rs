@@ -11,6 +11,7 @@
 )]
 
 mod admin;
+mod clients;
 mod commands;
 mod cors;
 mod cost;
