@@ -5,7 +5,8 @@
 //! 2. The rest is read and dropped, for a while: who closes with something unread makes the kernel reset the
 //!    connection, and the answer may get lost on its way.
 //! 3. After the rest of a body that says that it is short, the connection goes on.
-//! 4. Nobody who waits for `100 Continue` is told to send what nobody wants.
+//! 4. Whoever was waited for in vain (408) is waited for no longer.
+//! 5. Nobody who waits for `100 Continue` is told to send what nobody wants.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +16,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, EXPECT};
-use http::{HeaderValue, Request, Response, Version};
+use http::{HeaderValue, Request, Response, StatusCode, Version};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -47,7 +48,8 @@ struct Shared {
 enum State {
     /// There is no answer yet; the body, if nobody wants to read it any more.
     Open(Option<Incoming>),
-    Answered,
+    /// The answer has left; whether what comes is read.
+    Answered { reading: bool },
 }
 
 /// A request whose body tells what becomes of it.
@@ -80,13 +82,17 @@ impl Remainder {
         let Some(shared) = self.0.filter(|shared| !shared.whole.load(Ordering::Acquire)) else {
             return;
         };
-        let left = std::mem::replace(&mut *shared.state(), State::Answered);
-        let may_read = shared.sent_anyhow.load(Ordering::Acquire);
+        let in_vain = answer.status() == StatusCode::REQUEST_TIMEOUT;
+        let may_read = !in_vain && shared.sent_anyhow.load(Ordering::Acquire);
+        let answered = State::Answered { reading: may_read };
+        let left = std::mem::replace(&mut *shared.state(), answered);
         if !(shared.short && may_read) {
             let close = HeaderValue::from_static("close");
             answer.headers_mut().insert(CONNECTION, close);
         }
-        if let State::Open(Some(body)) = left {
+        if let State::Open(Some(body)) = left
+            && may_read
+        {
             shared.read_on(body);
         }
     }
@@ -99,9 +105,7 @@ impl Shared {
 
     /// Reads and drops the rest, in a task that ends soon.
     fn read_on(&self, body: Incoming) {
-        if self.sent_anyhow.load(Ordering::Acquire)
-            && let Ok(runtime) = tokio::runtime::Handle::try_current()
-        {
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(tokio::time::timeout(READ_TIME, discard(body)));
         }
     }
@@ -161,9 +165,10 @@ impl Drop for WatchedBody {
         let mut state = shared.state();
         match &mut *state {
             State::Open(left) => *left = Some(body),
-            State::Answered => {
-                drop(state);
-                shared.read_on(body);
+            State::Answered { reading } => {
+                if *reading {
+                    shared.read_on(body);
+                }
             }
         }
     }
