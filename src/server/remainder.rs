@@ -93,7 +93,7 @@ impl Remainder {
         if let State::Open(Some(body)) = left
             && may_read
         {
-            shared.read_on(body);
+            read_on(body);
         }
     }
 }
@@ -102,12 +102,12 @@ impl Shared {
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    /// Reads and drops the rest, in a task that ends soon.
-    fn read_on(&self, body: Incoming) {
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(tokio::time::timeout(READ_TIME, discard(body)));
-        }
+/// Reads and drops the rest, in a task that ends soon.
+fn read_on(body: Incoming) {
+    if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+        runtime.spawn(tokio::time::timeout(READ_TIME, discard(body)));
     }
 }
 
@@ -167,7 +167,7 @@ impl Drop for WatchedBody {
             State::Open(left) => *left = Some(body),
             State::Answered { reading } => {
                 if *reading {
-                    shared.read_on(body);
+                    read_on(body);
                 }
             }
         }

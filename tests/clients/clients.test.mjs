@@ -209,12 +209,10 @@ test("curl, with every option that matters", async (t) => {
   const written = ["--output", "/dev/null", "--write-out", "%{http_code} %{size_upload}"];
   assert.equal(await curl(...early, ...json, ...written, `${proxy.url}/nowhere`), "404 0");
 
-  // Fifty at once, and fifty one after the other: curl 7.88 fails to begin many streams without TLS, with any server.
-  for (const options of [["--parallel", "--parallel-max", "50", "--http1.1"], ["--http2-prior-knowledge"]]) {
-    const outputs = ["--no-progress-meter", "--output", join(folder, "many-#1")];
-    await curl(...options, ...outputs, "--get", "--data-urlencode", `query=${ME}`, `${url}?number=[1-50]`);
-    for (let number = 1; number <= 50; number++) isMe(readFileSync(join(folder, `many-${number}`), "utf8"));
-  }
+  // Over HTTP/1.1 alone: curl 7.88 uses no connection of HTTP/2 without TLS twice, with any server.
+  const parallel = ["--parallel", "--parallel-max", "50", "--no-progress-meter", "--output", join(folder, "many-#1")];
+  await curl(...parallel, "--get", "--data-urlencode", `query=${ME}`, `${url}?number=[1-50]`);
+  for (let number = 1; number <= 50; number++) isMe(readFileSync(join(folder, `many-${number}`), "utf8"));
 
   // Who leaves in the middle.
   await sandbox.inject({ place: "api", fault: "hang", times: "always" });
