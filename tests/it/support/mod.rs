@@ -10,6 +10,7 @@
 mod client;
 mod collector;
 mod frozen;
+mod link;
 mod logs;
 mod process;
 mod raw;
@@ -29,6 +30,7 @@ use tokio::net::TcpSocket;
 pub(crate) use client::{Answer, Body, Client, Request, full, streamed};
 pub(crate) use collector::{Collector, Received};
 pub(crate) use frozen::Frozen;
+pub(crate) use link::{End, Link, Point, Slow, To, Wrong};
 pub(crate) use logs::logged;
 pub(crate) use process::Process;
 pub(crate) use raw::{BlackHole, Raw, RawUpstream};
