@@ -63,7 +63,7 @@ const WITHOUT_TYPE = ["9ABE"];
 
 for (const [what, start, set, refused, different] of [
   ["the reference implementation", startReference, [], [FORM], []],
-  ["the reference implementation under rules", startReference, ["graphql.inspect=true"], [FORM, "DOCUMENT_UNKNOWN", UNREADABLE], READ_BY_RULES],
+  ["the reference implementation under rules", startReference, ["graphql.max_depth=50"], [FORM, "DOCUMENT_UNKNOWN", UNREADABLE], READ_BY_RULES],
   ["the simulated Fluent", async (_, sandbox) => sandbox.url, [], [FORM], WITHOUT_TYPE],
   ["the simulated Fluent over HTTP/2", async (_, sandbox) => sandbox.url, ["upstream.http_version=2"], [FORM], WITHOUT_TYPE],
 ]) {
