@@ -114,25 +114,29 @@ where
         }
     }
 
-    async fn attempt(
+    /// Sends the request with this token.
+    fn attempt(
         &mut self,
         mut head: request::Parts,
         body: RequestBody<B>,
         token: &AccessToken,
-    ) -> Result<Answer<B>, UpstreamError> {
-        let exchange = &mut *self.exchange;
+    ) -> impl Future<Output = Result<Answer<B>, UpstreamError>> + Send {
         head.headers.insert(header::AUTHORIZATION, token.bearer());
+        let exchange = &mut *self.exchange;
         exchange.attempts += 1;
         let span = exchange.span.attempt(&head.method, &head.uri, exchange.attempts);
         span.hand_on(&mut head.headers);
         let since = Instant::now();
-        let answer = self.leg.send(Request::from_parts(head, body), since).await;
-        exchange.waited_for_upstream(since);
-        match &answer {
-            Ok(answer) => span.answered(answer.status()),
-            Err(error) => span.failed(error.word()),
+        let answer = self.leg.send(Request::from_parts(head, body), since);
+        async move {
+            let answer = answer.await;
+            exchange.waited_for_upstream(since);
+            match &answer {
+                Ok(answer) => span.answered(answer.status()),
+                Err(error) => span.failed(error.word()),
+            }
+            answer
         }
-        answer
     }
 }
 

@@ -137,24 +137,27 @@ where
     /// # Errors
     /// When there is no connection, no answer or none in time. Where the request's own body failed, the error
     /// is [`UpstreamError::Request`], and whoever made the body knows why.
-    pub async fn send(
+    pub fn send(
         &self,
         request: Request<B>,
         now: Instant,
-    ) -> Result<Response<AnswerBody<B>>, UpstreamError> {
+    ) -> impl Future<Output = Result<Response<AnswerBody<B>>, UpstreamError>> + Send + '_ {
         let clock = ResponseClock::new(self.response_timeout, now);
         let request = request.map(|body| Clocked::new(body, clock.clone()));
-        tokio::select! {
-            biased;
-            response = self.exchange(request) => response,
-            () = clock.rings() => Err(UpstreamError::TimedOut),
+        let answer = self.exchange(Box::new(request));
+        async move {
+            tokio::select! {
+                biased;
+                answer = answer => answer,
+                () = clock.rings() => Err(UpstreamError::TimedOut),
+            }
         }
     }
 
     /// Sends a request on the first connection that takes it (rule 1 of this module).
     async fn exchange(
         &self,
-        mut request: Request<Clocked<B>>,
+        mut request: Box<Request<Clocked<B>>>,
     ) -> Result<Response<AnswerBody<B>>, UpstreamError> {
         loop {
             let taken = self.pool.take(|| self.connector.connect(self.root())).await;
@@ -165,14 +168,14 @@ where
             let failed = match connection {
                 Connection::One(mut one) => {
                     self.address_one(&mut request);
-                    match one.sender.try_send_request(request).await {
+                    match one.sender.try_send_request(*request).await {
                         Ok(answer) => return Ok(self.coming_back(answer, one)),
                         Err(failed) => (failed, one.seen),
                     }
                 }
                 Connection::Many(mut sender) => {
                     self.address_many(&mut request);
-                    match sender.try_send_request(request).await {
+                    match sender.try_send_request(*request).await {
                         Ok(answer) => return Ok(answer.map(|body| AnswerBody::new(body, None))),
                         Err(failed) => (failed, answered::Seen::Frames),
                     }
@@ -180,13 +183,17 @@ where
             };
             let (mut failed, seen) = failed;
             match failed.take_message() {
-                Some(unsent) if again => request = unsent,
+                Some(unsent) if again => request = Box::new(unsent),
                 Some(_) | None => return Err(UpstreamError::of(failed.into_error(), &seen)),
             }
         }
     }
 
-    fn coming_back(&self, answer: Response<hyper::body::Incoming>, one: One<B>) -> Response<AnswerBody<B>> {
+    fn coming_back(
+        &self,
+        answer: Response<hyper::body::Incoming>,
+        one: Box<One<B>>,
+    ) -> Response<AnswerBody<B>> {
         answer.map(|body| AnswerBody::new(body, Some((one, Arc::clone(&self.pool)))))
     }
 

@@ -31,8 +31,8 @@ pub(super) type Making<B> = BoxFuture<'static, Result<Connection<B>, BoxError>>;
 
 /// A connection that one exchange, or the next of many, is sent on.
 pub(super) enum Connection<B> {
-    /// Of HTTP/1.1.
-    One(One<B>),
+    /// Of HTTP/1.1. It is handed round with every request: boxed, it is small.
+    One(Box<One<B>>),
     /// Of HTTP/2.
     Many(http2::SendRequest<Clocked<B>>),
 }
@@ -46,12 +46,12 @@ pub(super) struct One<B> {
 
 impl<B> One<B> {
     /// A connection that was just made.
-    pub(super) fn new(sender: http1::SendRequest<Clocked<B>>, seen: Seen) -> Self {
-        Self {
+    pub(super) fn new(sender: http1::SendRequest<Clocked<B>>, seen: Seen) -> Box<Self> {
+        Box::new(Self {
             sender,
             seen,
             opened: Instant::now(),
-        }
+        })
     }
 }
 
@@ -77,7 +77,7 @@ pub(super) struct Pool<B> {
 }
 
 struct Idle<B> {
-    connection: One<B>,
+    connection: Box<One<B>>,
     since: Instant,
 }
 
@@ -159,7 +159,7 @@ where
     }
 
     /// Rule 1: the one used last.
-    fn take_idle(&self) -> Option<One<B>> {
+    fn take_idle(&self) -> Option<Box<One<B>>> {
         let mut idle = lock(&self.idle);
         let now = Instant::now();
         let mut at = idle.len();
@@ -176,7 +176,7 @@ where
     }
 
     /// A connection whose exchange has ended.
-    fn put(&self, connection: One<B>) {
+    fn put(&self, connection: Box<One<B>>) {
         let since = Instant::now();
         lock(&self.idle).push(Idle { connection, since });
         if self.waiting.load(Ordering::Acquire) > 0 {
@@ -273,7 +273,7 @@ where
     B::Error: Into<BoxError>,
 {
     incoming: Incoming,
-    back: Option<(One<B>, Arc<Pool<B>>)>,
+    back: Option<(Box<One<B>>, Arc<Pool<B>>)>,
 }
 
 impl<B> AnswerBody<B>
@@ -282,7 +282,7 @@ where
     B::Error: Into<BoxError>,
 {
     /// The body of an answer that came on a connection of HTTP/1.1, which goes back to its pool, or on another.
-    pub(super) fn new(incoming: Incoming, back: Option<(One<B>, Arc<Pool<B>>)>) -> Self {
+    pub(super) fn new(incoming: Incoming, back: Option<(Box<One<B>>, Arc<Pool<B>>)>) -> Self {
         let mut body = Self { incoming, back };
         body.look_for_end();
         body

@@ -404,7 +404,7 @@ MEASURES = {
 def profile(to, proxy, measure, bench):
     """Samples of where the proxy is, 5,000 a second, with its callers."""
     perf = subprocess.Popen(["perf", "record", "-q", "-e", "cpu-clock", "-F", "4999", "--call-graph", "fp", "-o", to, "-p",
-                             str(proxy.child.pid)])
+                             ",".join(map(str, proxy.pids()))])
     measure.measure(bench, proxy)
     perf.send_signal(signal.SIGINT)
     perf.wait()
@@ -445,7 +445,7 @@ def main():
                 for proxy in proxies:
                     bench.load("closed", proxy.port, "--seconds", 1)
                 if arguments.profile:
-                    profile(arguments.profile, proxies[0], chosen[0][1], bench)
+                    profile(arguments.profile, proxies[-1], chosen[0][1], bench)
                 for key, measure in chosen:
                     values = {name: [] for name in names}
                     notes = {name: [] for name in names}
