@@ -34,7 +34,7 @@ use crate::unreachable::{BoxError, Unreachable};
 use clock::{Clocked, ResponseClock};
 use connect::Connector;
 use egress::Egress;
-use pool::{Connection, Lifetimes, One, Pool, Taken};
+use pool::{Connection, Lifetimes, Pool, Taken, WayBack};
 
 pub use pool::AnswerBody;
 
@@ -169,7 +169,13 @@ where
                 Connection::One(mut one) => {
                     self.address_one(&mut request);
                     match one.sender.try_send_request(*request).await {
-                        Ok(answer) => return Ok(self.coming_back(answer, one)),
+                        Ok(answer) => {
+                            let way_back = WayBack {
+                                connection: one,
+                                pool: Arc::clone(&self.pool),
+                            };
+                            return Ok(answer.map(|body| AnswerBody::new(body, Some(way_back))));
+                        }
                         Err(failed) => (failed, one.seen),
                     }
                 }
@@ -183,18 +189,10 @@ where
             };
             let (mut failed, seen) = failed;
             match failed.take_message() {
-                Some(unsent) if again => request = Box::new(unsent),
+                Some(unsent) if again => *request = unsent,
                 Some(_) | None => return Err(UpstreamError::of(failed.into_error(), &seen)),
             }
         }
-    }
-
-    fn coming_back(
-        &self,
-        answer: Response<hyper::body::Incoming>,
-        one: Box<One<B>>,
-    ) -> Response<AnswerBody<B>> {
-        answer.map(|body| AnswerBody::new(body, Some((one, Arc::clone(&self.pool)))))
     }
 
     /// Where connections go.

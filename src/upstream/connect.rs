@@ -98,7 +98,7 @@ impl Connector {
                 seen @ Seen::Bytes(_) => {
                     let (sender, connection) = http1::handshake(TokioIo::new(wire)).await?;
                     tokio::spawn(drive(connection));
-                    Ok(Connection::One(One::new(sender, seen)))
+                    Ok(Connection::One(Box::new(One::new(sender, seen))))
                 }
             }
         })

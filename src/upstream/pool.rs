@@ -46,12 +46,12 @@ pub(super) struct One<B> {
 
 impl<B> One<B> {
     /// A connection that was just made.
-    pub(super) fn new(sender: http1::SendRequest<Clocked<B>>, seen: Seen) -> Box<Self> {
-        Box::new(Self {
+    pub(super) fn new(sender: http1::SendRequest<Clocked<B>>, seen: Seen) -> Self {
+        Self {
             sender,
             seen,
             opened: Instant::now(),
-        })
+        }
     }
 }
 
@@ -273,7 +273,13 @@ where
     B::Error: Into<BoxError>,
 {
     incoming: Incoming,
-    back: Option<(Box<One<B>>, Arc<Pool<B>>)>,
+    way_back: Option<WayBack<B>>,
+}
+
+/// The connection of an answer, and the pool that it goes back to.
+pub(super) struct WayBack<B> {
+    pub(super) connection: Box<One<B>>,
+    pub(super) pool: Arc<Pool<B>>,
 }
 
 impl<B> AnswerBody<B>
@@ -282,8 +288,8 @@ where
     B::Error: Into<BoxError>,
 {
     /// The body of an answer that came on a connection of HTTP/1.1, which goes back to its pool, or on another.
-    pub(super) fn new(incoming: Incoming, back: Option<(Box<One<B>>, Arc<Pool<B>>)>) -> Self {
-        let mut body = Self { incoming, back };
+    pub(super) fn new(incoming: Incoming, way_back: Option<WayBack<B>>) -> Self {
+        let mut body = Self { incoming, way_back };
         body.look_for_end();
         body
     }
@@ -295,8 +301,8 @@ where
     }
 
     fn give_back(&mut self) {
-        if let Some((one, pool)) = self.back.take() {
-            pool.put(one);
+        if let Some(WayBack { connection, pool }) = self.way_back.take() {
+            pool.put(connection);
         }
     }
 }
@@ -318,7 +324,7 @@ where
         match &frame {
             // Nobody may ask again after the last byte.
             Some(Ok(_)) => this.look_for_end(),
-            Some(Err(_)) => this.back = None,
+            Some(Err(_)) => this.way_back = None,
             None => this.give_back(),
         }
         Poll::Ready(frame)

@@ -167,8 +167,8 @@ class Bench:
         process = self.start([self.load_program, "sink", "127.0.0.1:0", *arguments], OTHER_CORE, f"sink{len(arguments)}")
         return int(json.loads(process.child.stdout.readline())["address"].rsplit(":", 1)[1])
 
-    def proxy(self, name, scheme):
-        """Starts one proxy to an upstream that speaks `scheme`."""
+    def proxy(self, name, scheme, instances=0):
+        """Starts one proxy to an upstream that speaks `scheme`; ours with so many instances more."""
         listen = free_port()
         folder = self.folder(f"{name}-{scheme}-{listen}")
         values = {
@@ -196,6 +196,8 @@ class Bench:
                        "--use-dynamic-base-id"]
         else:
             text = filled("ours.toml", values)
+            for number in range(1, instances + 1):
+                text += filled("instance.toml", {**values, "number": number})
             command = [self.arguments.ours if name == OURS else self.arguments.against, "serve", "--config",
                        folder / "config"]
             env = {"FLUENT_PASSWORD": "bench", "FLUENT_CLIENT_SECRET": "bench"}
@@ -242,6 +244,8 @@ class CpuPerRequest:
     def __init__(self, scheme, connections=32, path="/graphql"):
         self.scheme, self.connections, self.path = scheme, connections, path
         self.title = f"{self.what}, {'TLS' if scheme == 'https' else 'plaintext'} upstream"
+        if connections != 32:
+            self.title += f", {connections:,} connections"
 
     def measure(self, bench, proxy):
         before = proxy.cpu()
@@ -381,6 +385,34 @@ class StreamGrowth:
         return grown / (1 << 20)
 
 
+class ManyInstances(CpuPerRequest):
+    """The last of a thousand instances is asked."""
+
+    def __init__(self, scheme, instances):
+        super().__init__(scheme)
+        self.instances = instances
+        self.title = f"{self.what}, {instances:,} instances"
+
+    def measure(self, bench, proxy):
+        if proxy.name in PEERS:
+            return float("nan")
+        again = bench.proxy(proxy.name, self.scheme, instances=self.instances)
+        self.path = f"/instances/i{self.instances}/graphql"
+        bench.load("closed", again.port, "--connections", 4, "--path", self.path, "--seconds", 0.5)
+        cost = super().measure(bench, again)
+        bench.running.remove(again)
+        again.stop()
+        return cost
+
+
+class Body(CpuPerRequest):
+    """Answers of a size."""
+
+    def __init__(self, scheme, name):
+        super().__init__(scheme, connections=4, path=f"/{name}")
+        self.title = f"{self.what}, answers of {name}"
+
+
 MEASURES = {
     "cpu-tls": lambda: CpuPerRequest("https"),
     "cpu": lambda: CpuPerRequest("http"),
@@ -399,6 +431,13 @@ MEASURES = {
     "grow-up": lambda: StreamGrowth("up"),
     "start": Start,
 }
+# How the cost grows; not among the figures that are measured when nothing is named.
+GROWTH = {
+    **{f"conn-{count}": (lambda count=count: CpuPerRequest("http", connections=count)) for count in (16, 256, 1024, 4096)},
+    **{f"instances-{count}": (lambda count=count: ManyInstances("http", count)) for count in (1, 30, 1000)},
+    **{f"body-{name}": (lambda name=name: Body("http", name)) for name in ("1k", "64k", "1m", "64m")},
+}
+KNOWN = {**MEASURES, **GROWTH}
 
 
 def profile(to, proxy, measure, bench):
@@ -414,6 +453,57 @@ def spread(values):
     return f"{statistics.median(values):.2f} [{min(values):.2f}–{max(values):.2f}]"
 
 
+def too_noisy(ratios):
+    """Whether the rounds differ so much that their median says little."""
+    return len(ratios) > 1 and (max(ratios) - min(ratios)) / statistics.median(ratios) > 0.3
+
+
+def ratios(values, name):
+    return [ours / theirs for ours, theirs in zip(values[OURS], values[name]) if theirs and ours == ours and theirs == theirs]
+
+
+def table(results, names):
+    """The figures as Markdown: ours, and ours as a share of each peer's."""
+    peers = [name for name in names if name != OURS]
+    lines = ["| figure | ours | " + " | ".join(f"of {name}'s" for name in peers) + " |",
+             "| --- | --- |" + " --- |" * len(peers)]
+    for result in results.values():
+        cells = [f"{statistics.median(result['values'][OURS]):.3g} {result['unit']}"]
+        for name in peers:
+            found = ratios(result["values"], name)
+            cells.append((f"{spread(found)}" + (" (too noisy)" if too_noisy(found) else "")) if found else "")
+        lines.append(f"| {result['title']} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def plot(results, names):
+    """The ratios as bars, with their spread: below the line at 1 ours costs less."""
+    peers = [name for name in names if name != OURS]
+    colours = dict(zip(peers, ("#2a78d6", "#1baf7a", "#c2571a", "#6b6b6b")))
+    left, width, bar, gap, top, most = 330, 420, 9, 14, 44, 2.0
+    parts, y = [], top
+    x = lambda ratio: left + width * min(ratio, most) / most
+    for result in results.values():
+        rows = [(name, ratios(result["values"], name)) for name in peers]
+        rows = [(name, found) for name, found in rows if found]
+        if not rows:
+            continue
+        middle = y + bar * len(rows) / 2 + 4
+        parts.append(f'<text x="{left - 10}" y="{middle:.0f}" text-anchor="end">{result["title"]}</text>')
+        for name, found in rows:
+            median = statistics.median(found)
+            parts.append(f'<rect x="{left}" y="{y}" width="{x(median) - left:.1f}" height="{bar - 2}" fill="{colours[name]}"/>')
+            parts.append(f'<line x1="{x(min(found)):.1f}" x2="{x(max(found)):.1f}" y1="{y + bar / 2 - 1}" y2="{y + bar / 2 - 1}" stroke="#222"/>')
+            parts.append(f'<text x="{x(max(found)) + 5:.1f}" y="{y + bar - 2}" font-size="9">{median:.2f}</text>')
+            y += bar
+        y += gap
+    legend = "".join(f'<rect x="{left + 110 * index}" y="12" width="10" height="10" fill="{colours[name]}"/>'
+                     f'<text x="{left + 110 * index + 15}" y="21">of {name}</text>' for index, name in enumerate(peers))
+    line = f'<line x1="{x(1)}" x2="{x(1)}" y1="{top - 10}" y2="{y}" stroke="#222" stroke-dasharray="3 3"/>'
+    return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {left + width + 60} {y + 10}" font-family="sans-serif" '
+            f'font-size="12"><rect width="100%" height="100%" fill="#fff"/>{legend}{line}{"".join(parts)}</svg>\n')
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ours", required=True, help="the proxy")
@@ -426,6 +516,7 @@ def main():
     parser.add_argument("--seconds", type=float, default=3)
     parser.add_argument("--quick", action="store_true", help="large bodies of 64 MiB")
     parser.add_argument("--profile", type=Path, help="where perf's samples of the proxy under the first measure go")
+    parser.add_argument("--plot", type=Path, help="where the ratios go as a picture")
     parser.add_argument("--json", type=Path, help="where the figures go")
     arguments = parser.parse_args()
     arguments.large, arguments.large_bytes = ("/64m", 1 << 26) if arguments.quick else ("/1g", GIB)
@@ -437,7 +528,7 @@ def main():
         bench = Bench(arguments, directory)
         try:
             for scheme in ("https", "http"):
-                chosen = [(key, MEASURES[key]()) for key in arguments.measure.split(",")]
+                chosen = [(key, KNOWN[key]()) for key in arguments.measure.split(",")]
                 chosen = [(key, measure) for key, measure in chosen if measure.scheme == scheme]
                 if not chosen:
                     continue
@@ -457,13 +548,17 @@ def main():
                     results[key] = {"title": measure.title, "unit": measure.unit, "values": values, "notes": notes}
                     print(f"\n{measure.title} ({measure.unit})")
                     for name in names:
-                        ratios = [a / b for a, b in zip(values[OURS], values[name]) if b]
-                        against = f"   ours is {spread(ratios)} of it" if name != OURS and ratios else ""
+                        found = ratios(values, name) if name != OURS else []
+                        against = f"   ours is {spread(found)} of it" if found else ""
+                        against += " (the machine was too noisy to tell)" if too_noisy(found) else ""
                         print(f"  {name:18} {spread(values[name])}{against}  {last(notes[name])}", flush=True)
         finally:
             bench.stop()
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=1))
+    if arguments.plot:
+        arguments.plot.write_text(plot(results, names))
+    print(f"\n{table(results, names)}")
 
 
 def last(notes):

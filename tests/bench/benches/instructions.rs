@@ -9,6 +9,7 @@
     missing_docs,
     unused_qualifications,
     clippy::needless_pass_by_value,
+    clippy::must_use_candidate,
     reason = "a benchmark is a test, and its attributes make functions of their own"
 )]
 
@@ -88,7 +89,7 @@ struct Generous;
 impl Grants for Generous {
     fn request<'a>(&'a self, _: &'a Login, _: Duration) -> BoxFuture<'a, Result<Answer, GrantError>> {
         let answer = Answer {
-            token: Secret::from("0123456789"),
+            token: Secret::new("0123456789".to_owned()),
             expires_in: Some(Duration::from_hours(1)),
             refresh_token: None,
         };
