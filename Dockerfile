@@ -39,10 +39,12 @@ RUN case "${TARGETARCH:=$(dpkg --print-architecture)}" in \
     fi
 # Dependencies alone, in a layer that lasts until Cargo.lock changes: each crate of ours is empty here.
 COPY Cargo.toml Cargo.lock ./
+COPY tests/bench/Cargo.toml tests/bench/
 COPY tests/sandbox/Cargo.toml tests/sandbox/
-RUN mkdir -p src deploy/clients tests/demo tests/sandbox/src \
+RUN mkdir -p src deploy/clients tests/bench/benches tests/bench/src tests/demo tests/sandbox/src \
     && touch src/lib.rs tests/sandbox/src/lib.rs \
-    && echo 'fn main() {}' | tee src/main.rs deploy/clients/client.rs tests/demo/main.rs tests/sandbox/src/main.rs \
+    && echo 'fn main() {}' | tee src/main.rs deploy/clients/client.rs tests/bench/benches/instructions.rs \
+      tests/bench/src/main.rs tests/demo/main.rs tests/sandbox/src/main.rs \
     && cargo auditable build --release --locked --target "$(cat target-triple)" --package fluent-auth-proxy --bin fluent-auth-proxy
 
 FROM dependencies AS build

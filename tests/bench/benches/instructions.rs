@@ -40,12 +40,15 @@ use http_body_util::{BodyExt, Full};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::Runtime;
 
-const QUESTION: &str = "POST /graphql HTTP/1.1\r\nHost: localhost:4280\r\nUser-Agent: bench\r\nAccept: application/json\r\n\
-                        Content-Type: application/json\r\nContent-Length: 25\r\n\r\n{\"query\":\"{ me { id } }\"}\n";
-const ANSWER: &str = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 28\r\n\r\n\
-                      {\"data\":{\"me\":{\"id\":\"1234\"}}}";
-const TOKEN: &str = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 46\r\n\r\n\
-                     {\"accessToken\":\"0123456789\",\"expires_in\":86399}";
+const QUESTION: &str = r#"{"query":"{ me { id } }"}"#;
+const ANSWER: &str = r#"{"data":{"me":{"id":"1234"}}}"#;
+const TOKEN: &str = r#"{"accessToken":"0123456789","expires_in":86399}"#;
+
+/// A message with a JSON body.
+fn message(first_lines: &str, body: &str) -> String {
+    let length = body.len();
+    format!("{first_lines}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}")
+}
 
 /// A bound for the instructions of a benchmark, and for its allocations.
 fn at_most(instructions: u64, allocations: Option<u64>) -> LibraryBenchmarkConfig {
@@ -130,7 +133,7 @@ fn with_a_token() -> (Runtime, impl TokenSource) {
     (runtime, source)
 }
 
-#[library_benchmark(config = at_most(400, Some(0)), setup = with_a_token)]
+#[library_benchmark(config = at_most(342, Some(0)), setup = with_a_token)]
 #[bench::held()]
 fn token((runtime, source): (Runtime, impl TokenSource)) -> impl Sized {
     let token = black_box(source.ready());
@@ -162,7 +165,7 @@ fn a_request() -> (Guard, Uri, HeaderMap) {
     )
 }
 
-#[library_benchmark(config = at_most(3_000, Some(0)), setup = a_request)]
+#[library_benchmark(config = at_most(3_270, Some(0)), setup = a_request)]
 #[bench::usual()]
 fn admit((guard, uri, headers): (Guard, Uri, HeaderMap)) -> impl Sized {
     let connection = Connection::Tcp(([127, 0, 0, 1], 4280).into());
@@ -171,7 +174,7 @@ fn admit((guard, uri, headers): (Guard, Uri, HeaderMap)) -> impl Sized {
     (guard, headers)
 }
 
-#[library_benchmark(config = at_most(3_500, None), setup = a_request)]
+#[library_benchmark(config = at_most(3_950, None), setup = a_request)]
 #[bench::usual()]
 fn scrub_request((guard, uri, mut headers): (Guard, Uri, HeaderMap)) -> impl Sized {
     guard.scrub_request(&mut headers);
@@ -198,7 +201,7 @@ fn an_answer() -> HeaderMap {
     )
 }
 
-#[library_benchmark(config = at_most(3_000, None), setup = an_answer)]
+#[library_benchmark(config = at_most(2_940, None), setup = an_answer)]
 #[bench::usual()]
 fn scrub_response(mut headers: HeaderMap) -> HeaderMap {
     guard::scrub_response(&mut headers);
@@ -216,7 +219,7 @@ fn a_body(length: usize) -> (Runtime, TapeBudget, Full<Bytes>) {
     (one_thread(), TapeBudget::new(limits), body)
 }
 
-#[library_benchmark(config = at_most(4_000, Some(8)), setup = a_body)]
+#[library_benchmark(config = at_most(4_750, Some(4)), setup = a_body)]
 #[bench::of_240_bytes(240)]
 fn tape((runtime, budget, body): (Runtime, TapeBudget, Full<Bytes>)) -> impl Sized {
     let limits = BodyLimits {
@@ -251,13 +254,14 @@ fn upstream() -> String {
 }
 
 fn answer_all(mut stream: TcpStream) {
+    let [token, answer] = [TOKEN, ANSWER].map(|body| message("HTTP/1.1 200 OK", body));
     let mut buffer = [0; 4096];
     while let Ok(count @ 1..) = stream.read(&mut buffer) {
         let asked = String::from_utf8_lossy(buffer.get(..count).unwrap()).into_owned();
         let answer = if asked.contains("/oauth/token") {
-            TOKEN
+            &token
         } else {
-            ANSWER
+            &answer
         };
         stream.write_all(answer.as_bytes()).unwrap();
     }
@@ -279,21 +283,29 @@ impl Running {
 
     fn ask(&mut self, times: usize) {
         let Self { runtime, caller, .. } = self;
+        let question = message(
+            "POST /graphql HTTP/1.1\r\nHost: localhost:4280\r\nUser-Agent: bench\r\nAccept: application/json",
+            QUESTION,
+        );
         runtime.block_on(async {
             let mut buffer = [0; 4096];
             for _ in 0..times {
-                caller.write_all(QUESTION.as_bytes()).await.unwrap();
+                caller.write_all(question.as_bytes()).await.unwrap();
                 let mut length = 0;
-                while !buffer.get(..length).unwrap().ends_with(b"}}}") {
-                    length += caller.read(buffer.get_mut(length..).unwrap()).await.unwrap();
+                while !buffer.get(..length).unwrap().ends_with(b"}") {
+                    let count = caller.read(buffer.get_mut(length..).unwrap()).await.unwrap();
+                    assert!(count > 0, "the proxy has closed the connection");
+                    length += count;
                 }
+                let answer = String::from_utf8_lossy(buffer.get(..length).unwrap());
+                assert!(answer.ends_with(ANSWER), "{answer}");
             }
         });
     }
 }
 
 // A caller's question, all of the proxy's way, and the caller's reading of the answer, a hundred times.
-#[library_benchmark(config = at_most(7_000_000, None), setup = Running::start)]
+#[library_benchmark(config = at_most(7_880_000, None), setup = Running::start)]
 #[bench::a_hundred()]
 fn request(mut running: Running) -> impl Sized {
     running.ask(100);
