@@ -185,7 +185,7 @@ async fn a_body_that_found_no_memory_is_not_replayed() {
 
 #[tokio::test]
 async fn a_body_that_was_not_read_to_its_end_is_not_replayed() {
-    let (frozen, sandbox, proxy) = Frozen::start(new_each_time(), REST).await;
+    let (mut frozen, sandbox, proxy) = Frozen::start(new_each_time(), REST).await;
     sandbox
         .faults()
         .inject(Place::Api, Times::Always, Fault::Unauthorized);
@@ -195,7 +195,12 @@ async fn a_body_that_was_not_read_to_its_end_is_not_replayed() {
         .await
         .unwrap();
     let body = channel.map_err(|never| match never {}).boxed();
-    let answer = proxy.client().send(upload().body(body).unwrap()).await;
+    let client = proxy.client();
+    let request = upload().body(body).unwrap();
+    let asked = tokio::spawn(async move { client.send(request).await });
+    // The rest might have been on its way.
+    sandbox.seen().wait_for(|counts| counts.faults == 1).await;
+    let answer = frozen.ends_after(Duration::from_secs(1), asked).await;
     assert_as_it_came(&answer, &sandbox, 1);
     drop(sender);
     frozen.end(proxy).await;
