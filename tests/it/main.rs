@@ -29,6 +29,7 @@ mod long;
 mod main_job;
 mod memory;
 mod metrics;
+mod names;
 mod network;
 mod overload;
 mod pages;

@@ -12,10 +12,15 @@ use http::Version;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::WebPkiClientVerifier;
+use rustls::{HandshakeKind, SupportedProtocolVersion};
 use rustls::{RootCertStore, ServerConfig};
 use tempfile::TempDir;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::task::AbortOnDropHandle;
 
-use super::support::{Answer, Proxy, fluent, full, logged, sandbox};
+use super::support::{Answer, Proxy, RawUpstream, fluent, full, logged, sandbox, soon, with_tokens_of};
 
 /// Authorities made so far.
 static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -91,9 +96,19 @@ impl Authority {
 
 /// A server that shows `issued`, and asks for a client certificate of `clients` where there are any.
 pub(crate) fn server(issued: &Issued, clients: Option<&Authority>, alpn: &[&str]) -> Arc<ServerConfig> {
+    server_of(rustls::DEFAULT_VERSIONS, issued, clients, alpn)
+}
+
+/// As [`server`], but speaks these versions of TLS only.
+fn server_of(
+    versions: &[&'static SupportedProtocolVersion],
+    issued: &Issued,
+    clients: Option<&Authority>,
+    alpn: &[&str],
+) -> Arc<ServerConfig> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(versions)
         .unwrap();
     let builder = match clients {
         None => builder.with_no_client_auth(),
@@ -143,10 +158,16 @@ async fn asked(tls: Arc<ServerConfig>, upstream: &str) -> Answer {
 
 #[track_caller]
 fn assert_untrusted(answer: &Answer, advice: &str) {
+    assert_unreachable(answer, "tls_certificate_error", advice);
+}
+
+/// Fails unless the caller was told this word, and the operator what to do.
+#[track_caller]
+fn assert_unreachable(answer: &Answer, word: &str, advice: &str) {
     answer.assert_refused(502, "UPSTREAM_UNREACHABLE");
     assert_eq!(
-        answer.headers["proxy-status"],
-        "fluent-auth-proxy; error=tls_certificate_error"
+        answer.headers["proxy-status"].to_str().unwrap(),
+        format!("fluent-auth-proxy; error={word}")
     );
     let id = answer.headers["x-request-id"].to_str().unwrap();
     let log = logged();
@@ -265,6 +286,114 @@ async fn a_token_endpoint_that_wants_a_client_certificate_costs_no_login() {
         .assert_refused(503, "TOKEN_UNAVAILABLE");
     assert_eq!(api.seen().counts().token_requests, 0);
     proxy.stop().await;
+}
+
+/// What a server of TLS 1.1 says to a client that speaks nothing so old: OpenSSL's, which knows of newer versions and
+/// sends the alert `protocol_version`, and one that knows of none and chooses its own (RFC 5246, appendix E.1).
+const TLS_1_1: [&[u8]; 2] = [
+    &[21, 3, 2, 0, 2, 2, 70],
+    &[
+        22, 3, 2, 0, 42, // a record of a handshake
+        2, 0, 0, 38, 3, 2, // ServerHello, TLS 1.1
+        1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
+        0, // no session
+        0xc0, 0x14, 0, // TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA, no compression
+    ],
+];
+
+#[tokio::test]
+async fn a_server_that_speaks_nothing_newer_than_tls_1_1_is_not_spoken_to() {
+    let tokens = sandbox(fluent()).await;
+    let api = RawUpstream::bind().await;
+    let root = api.url().replace("http:", "https:");
+    let proxy = Proxy::start(&root, &with_tokens_of(&tokens, "")).await;
+    for hello in TLS_1_1 {
+        let client = proxy.client();
+        let asked = tokio::spawn(async move { client.graphql(ME).await });
+        let mut there = api.accept().await;
+        let record = there.take(5).await;
+        let length = u16::from_be_bytes([record[3], record[4]]);
+        assert_eq!(there.take(length.into()).await[0], 1, "no ClientHello");
+        there.send(hello).await;
+        let advice =
+            "the TLS handshake failed; look at upstream.http_version and at whether the port speaks TLS";
+        assert_unreachable(&asked.await.unwrap(), "tls_protocol_error", advice);
+        // It is told why, and sent nothing: an alert, in plain text as no keys were agreed on.
+        let rest = there.rest().await;
+        assert!(rest.is_empty() || rest[0] == 21 && rest.len() == 7, "{rest:?}");
+    }
+    assert_eq!(tokens.seen().counts().password_logins, 1);
+    proxy.stop().await;
+}
+
+/// Speaks TLS before `to`, and tells of each handshake.
+async fn before(to: &Sandbox, tls: Arc<ServerConfig>) -> Before {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://localhost:{}", listener.local_addr().unwrap().port());
+    let (to, tls) = (to.address(), TlsAcceptor::from(tls));
+    let (tell, handshakes) = mpsc::unbounded_channel();
+    let task = tokio::spawn(async move {
+        let mut connections = tokio::task::JoinSet::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            let (tls, tell) = (tls.clone(), tell.clone());
+            connections.spawn(async move {
+                let mut stream = tls.accept(stream).await?;
+                let _ = tell.send(stream.get_ref().1.handshake_kind().unwrap());
+                tokio::io::copy_bidirectional(&mut stream, &mut TcpStream::connect(to).await?).await
+            });
+        }
+    });
+    Before {
+        url,
+        handshakes,
+        _task: AbortOnDropHandle::new(task),
+    }
+}
+
+/// What speaks TLS before a sandbox that does not.
+struct Before {
+    url: String,
+    handshakes: mpsc::UnboundedReceiver<HandshakeKind>,
+    _task: AbortOnDropHandle<()>,
+}
+
+#[tokio::test]
+async fn a_second_connection_resumes_the_session_of_the_first() {
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        for http_version in ["1.1", "auto"] {
+            let authority = Authority::new();
+            let tls = server_of(
+                &[version],
+                &authority.issue("localhost", |_| {}),
+                None,
+                &["http/1.1"],
+            );
+            let fluent = sandbox(fluent()).await;
+            let mut api = before(&fluent, tls).await;
+            let settings = format!(
+                "[upstream]\nhttp_version = '{http_version}'\n{}",
+                ca_file(&authority)
+            );
+            let proxy = Proxy::start(&api.url, &with_tokens_of(&fluent, &settings)).await;
+            proxy.client().graphql(ME).await.assert_good();
+            // While one request is on the first connection, another needs a second.
+            fluent.faults().inject(Place::Api, Times::Once, Fault::Hang);
+            let client = proxy.client();
+            let _hanging = AbortOnDropHandle::new(tokio::spawn(async move { client.graphql(ME).await }));
+            soon(fluent.seen().wait_for(|counts| counts.faults == 1)).await;
+            proxy.client().graphql(ME).await.assert_good();
+            let kinds = [
+                soon(api.handshakes.recv()).await,
+                soon(api.handshakes.recv()).await,
+            ];
+            assert_eq!(
+                kinds,
+                [Some(HandshakeKind::Full), Some(HandshakeKind::Resumed)],
+                "{version:?}, {http_version}"
+            );
+            assert!(api.handshakes.try_recv().is_err(), "a third connection");
+        }
+    }
 }
 
 /// A proxy that speaks `version` to a sandbox over TLS that offers `alpn`.
