@@ -338,3 +338,6 @@ where
         self.incoming.size_hint()
     }
 }
+
+#[cfg(test)]
+mod tests;

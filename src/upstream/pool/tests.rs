@@ -1,0 +1,461 @@
+//! Connections that lead to the other end of a pipe, on a clock that stands still.
+
+use http::Request;
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::super::clock::ResponseClock;
+use super::*;
+
+type Bodies = Full<Bytes>;
+
+const LIFETIMES: Lifetimes = Lifetimes {
+    idle: Duration::from_secs(15),
+    age: Duration::from_mins(5),
+};
+
+/// One that connects: it counts how often it was asked to, and makes what comes out of `ready`, each in its turn.
+#[derive(Clone, Default)]
+struct Maker {
+    asked: Arc<AtomicUsize>,
+    ready: Arc<Mutex<Vec<oneshot::Receiver<Made>>>>,
+}
+
+/// The hand that makes one connection.
+type Hand = oneshot::Sender<Made>;
+
+type Made = Result<Connection<Bodies>, BoxError>;
+
+impl Maker {
+    /// So many connections may be asked for.
+    fn with_hands<const N: usize>() -> (Self, [Hand; N]) {
+        let maker = Self::default();
+        let hands = std::array::from_fn(|_| {
+            let (hand, ready) = oneshot::channel();
+            lock(&maker.ready).insert(0, ready);
+            hand
+        });
+        (maker, hands)
+    }
+
+    fn connect(&self) -> Making<Bodies> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        let ready = lock(&self.ready).pop().expect("nobody makes so many");
+        async move { ready.await.expect("the hand stays") }.boxed()
+    }
+
+    fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+}
+
+fn pool(one_by_one: bool) -> Arc<Pool<Bodies>> {
+    Arc::new(Pool::new(LIFETIMES, one_by_one))
+}
+
+/// Takes a connection in a task of its own, and has waited when it returns.
+async fn taking(pool: &Arc<Pool<Bodies>>, maker: &Maker) -> JoinHandle<Result<Taken<Bodies>, BoxError>> {
+    let (pool, maker) = (Arc::clone(pool), maker.clone());
+    let task = tokio::spawn(async move { pool.take(|| maker.connect()).await });
+    settled().await;
+    task
+}
+
+/// Lets every task go as far as it can.
+async fn settled() {
+    for _ in 0..20 {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// A connection of HTTP/1.1 that stands, and its other end.
+async fn one() -> (Box<One<Bodies>>, DuplexStream) {
+    // No two are opened at one moment, so that they can be told from each other.
+    tokio::time::advance(Duration::from_millis(1)).await;
+    let (here, there) = tokio::io::duplex(4096);
+    let (mut sender, connection) = http1::handshake(TokioIo::new(here)).await.unwrap();
+    tokio::spawn(connection);
+    sender.ready().await.unwrap();
+    let one = One::new(sender, Seen::Bytes(Arc::default()));
+    (Box::new(one), there)
+}
+
+/// One of HTTP/2.
+async fn many() -> (Connection<Bodies>, DuplexStream) {
+    let (here, there) = tokio::io::duplex(4096);
+    let executor = TokioExecutor::new();
+    let (sender, connection) = http2::handshake(executor, TokioIo::new(here)).await.unwrap();
+    tokio::spawn(connection);
+    (Connection::Many(sender), there)
+}
+
+fn clocked(body: Bodies) -> Clocked<Bodies> {
+    Clocked::new(body, ResponseClock::new(Duration::from_secs(1), Instant::now()))
+}
+
+/// When a connection of HTTP/1.1 was opened, and whether it served before.
+#[track_caller]
+fn opened(taken: Result<Taken<Bodies>, BoxError>) -> (Instant, bool) {
+    match taken.map_err(|error| error.to_string()).unwrap() {
+        Taken::New(Connection::One(one)) => (one.opened, false),
+        Taken::Again(Connection::One(one)) => (one.opened, true),
+        Taken::New(Connection::Many(_)) | Taken::Again(Connection::Many(_)) => panic!("it is one of HTTP/2"),
+    }
+}
+
+/// Whether a connection of HTTP/2 stood before.
+#[track_caller]
+fn stood(taken: Result<Taken<Bodies>, BoxError>) -> bool {
+    match taken.map_err(|error| error.to_string()).unwrap() {
+        Taken::New(Connection::Many(_)) => false,
+        Taken::Again(Connection::Many(_)) => true,
+        Taken::New(Connection::One(_)) | Taken::Again(Connection::One(_)) => panic!("it is one of HTTP/1.1"),
+    }
+}
+
+/// Whether nothing more comes out of a connection.
+async fn is_closed(there: &mut DuplexStream) -> bool {
+    settled().await;
+    let mut bytes = Vec::new();
+    there
+        .read_to_end(&mut bytes)
+        .now_or_never()
+        .is_some_and(|end| end.is_ok())
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_one_used_last_is_taken_first() {
+    let pool = pool(true);
+    let (maker, []) = Maker::with_hands();
+    let (older, _older_end) = one().await;
+    let (younger, _younger_end) = one().await;
+    let (first, second) = (younger.opened, older.opened);
+    pool.put(younger);
+    pool.put(older);
+    assert_eq!(opened(pool.take(|| maker.connect()).await), (second, true));
+    assert_eq!(opened(pool.take(|| maker.connect()).await), (first, true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_upstream_closed_is_passed_over() {
+    let pool = pool(true);
+    let (maker, []) = Maker::with_hands();
+    let (open, _end) = one().await;
+    let (closed, end) = one().await;
+    let wanted = open.opened;
+    pool.put(open);
+    pool.put(closed);
+    drop(end);
+    settled().await;
+    assert_eq!(opened(pool.take(|| maker.connect()).await), (wanted, true));
+    assert_eq!(lock(&pool.idle).len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_is_not_ready_is_left_where_it_is() {
+    let pool = pool(true);
+    let (maker, [hand]) = Maker::with_hands();
+    let (mut busy, _end) = one().await;
+    let _answer = tokio::spawn(busy.sender.send_request(Request::new(clocked(Full::default()))));
+    settled().await;
+    pool.put(busy);
+    let (made, _made_end) = one().await;
+    let wanted = made.opened;
+    assert!(hand.send(Ok(Connection::One(made))).is_ok());
+    assert_eq!(opened(pool.take(|| maker.connect()).await), (wanted, false));
+    assert_eq!(lock(&pool.idle).len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_of_http_2_is_made_once_for_all_who_wait() {
+    let pool = pool(false);
+    let (maker, [hand]) = Maker::with_hands();
+    let waiters = [
+        taking(&pool, &maker).await,
+        taking(&pool, &maker).await,
+        taking(&pool, &maker).await,
+    ];
+    let (made, _end) = many().await;
+    assert!(hand.send(Ok(made)).is_ok());
+    for waiter in waiters {
+        assert!(!stood(waiter.await.unwrap()));
+    }
+    assert!(stood(pool.take(|| maker.connect()).await));
+    assert_eq!(maker.asked(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_it_fails_all_who_waited_are_told_and_the_next_makes_another() {
+    let pool = pool(false);
+    let (maker, [bad, good]) = Maker::with_hands();
+    let waiters = [taking(&pool, &maker).await, taking(&pool, &maker).await];
+    assert!(bad.send(Err("no way".into())).is_ok());
+    for waiter in waiters {
+        assert_eq!(waiter.await.unwrap().err().unwrap().to_string(), "no way");
+    }
+    let (made, _end) = many().await;
+    assert!(good.send(Ok(made)).is_ok());
+    assert!(!stood(pool.take(|| maker.connect()).await));
+    assert_eq!(maker.asked(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_waiter_who_leaves_takes_the_connection_of_http_2_from_nobody() {
+    let pool = pool(false);
+    let (maker, [hand]) = Maker::with_hands();
+    let first = taking(&pool, &maker).await;
+    let second = taking(&pool, &maker).await;
+    first.abort();
+    settled().await;
+    let (made, _end) = many().await;
+    assert!(hand.send(Ok(made)).is_ok());
+    assert!(!stood(second.await.unwrap()));
+    assert_eq!(maker.asked(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_of_http_2_that_closed_is_replaced() {
+    let pool = pool(false);
+    let (maker, [first, second]) = Maker::with_hands();
+    let (made, end) = many().await;
+    assert!(first.send(Ok(made)).is_ok());
+    assert!(!stood(pool.take(|| maker.connect()).await));
+    drop(end);
+    settled().await;
+    let (made, _end) = many().await;
+    assert!(second.send(Ok(made)).is_ok());
+    assert!(!stood(pool.take(|| maker.connect()).await));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upstream_that_turns_out_to_speak_http_1_is_asked_for_nothing_else() {
+    let pool = pool(false);
+    let (maker, [first, second, third]) = Maker::with_hands();
+    let waiters = [taking(&pool, &maker).await, taking(&pool, &maker).await];
+    assert_eq!(maker.asked(), 1);
+    let ((made, _end), (own, _own_end)) = (one().await, one().await);
+    let times = [made.opened, own.opened];
+    assert!(first.send(Ok(Connection::One(made))).is_ok());
+    assert!(second.send(Ok(Connection::One(own))).is_ok());
+    // One of both takes what was made; the other makes its own.
+    let mut taken = Vec::new();
+    for waiter in waiters {
+        taken.push(opened(waiter.await.unwrap()).0);
+    }
+    taken.sort();
+    assert_eq!((&taken[..], maker.asked()), (&times[..], 2));
+    let (more, _more_end) = one().await;
+    let wanted = more.opened;
+    assert!(third.send(Ok(Connection::One(more))).is_ok());
+    assert_eq!(opened(pool.take(|| maker.connect()).await), (wanted, false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_takes_one_that_comes_free_and_the_new_one_is_put_in() {
+    let pool = pool(true);
+    let (maker, [hand]) = Maker::with_hands();
+    let waiter = taking(&pool, &maker).await;
+    let (freed, _freed_end) = one().await;
+    let (made, _made_end) = one().await;
+    let (was_freed, was_made) = (freed.opened, made.opened);
+    pool.put(freed);
+    assert_eq!(opened(waiter.await.unwrap()), (was_freed, true));
+    assert!(hand.send(Ok(Connection::One(made))).is_ok());
+    settled().await;
+    assert_eq!(opened(pool.take(|| maker.connect()).await), (was_made, true));
+    assert_eq!(maker.asked(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_comes_free_is_for_one_waiter() {
+    let pool = pool(true);
+    let (maker, [first, second]) = Maker::with_hands();
+    let waiters = [taking(&pool, &maker).await, taking(&pool, &maker).await];
+    let (freed, _freed_end) = one().await;
+    let was_freed = freed.opened;
+    pool.put(freed);
+    settled().await;
+    let done: Vec<_> = waiters.iter().map(JoinHandle::is_finished).collect();
+    assert_eq!(done, [true, false]);
+    let (made, _made_end) = one().await;
+    let was_made = made.opened;
+    assert!(second.send(Ok(Connection::One(made))).is_ok());
+    let [one, other] = waiters;
+    assert_eq!(opened(one.await.unwrap()), (was_freed, true));
+    assert_eq!(opened(other.await.unwrap()), (was_made, false));
+    drop(first);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_is_not_misled_by_one_that_another_took() {
+    let pool = pool(true);
+    let (maker, [hand]) = Maker::with_hands();
+    let waiter = taking(&pool, &maker).await;
+    let (freed, _freed_end) = one().await;
+    pool.put(freed);
+    // Before the waiter comes to look.
+    assert!(pool.take_idle().is_some());
+    settled().await;
+    assert!(!waiter.is_finished());
+    let (made, _made_end) = one().await;
+    let was_made = made.opened;
+    assert!(hand.send(Ok(Connection::One(made))).is_ok());
+    assert_eq!(opened(waiter.await.unwrap()), (was_made, false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_waiter_who_leaves_is_no_longer_waited_for() {
+    let pool = pool(true);
+    let (maker, [hand]) = Maker::with_hands();
+    let waiter = taking(&pool, &maker).await;
+    assert_eq!(pool.waiting.load(Ordering::SeqCst), 1);
+    waiter.abort();
+    settled().await;
+    assert_eq!(pool.waiting.load(Ordering::SeqCst), 0);
+    assert!(hand.is_closed(), "nobody wants the connection any more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_to_connect_is_told_to_who_waits_for_it() {
+    let pool = pool(true);
+    let (maker, [hand]) = Maker::with_hands();
+    assert!(hand.send(Err("no way".into())).is_ok());
+    let failed = pool.take(|| maker.connect()).await;
+    assert_eq!(failed.err().unwrap().to_string(), "no way");
+    assert_eq!(pool.waiting.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn none_is_used_that_stood_unused_too_long() {
+    let pool = pool(true);
+    let (kept, mut end) = one().await;
+    pool.put(kept);
+    tokio::time::advance(LIFETIMES.idle).await;
+    pool.put(pool.take_idle().expect("it is not over the limit yet"));
+    tokio::time::advance(LIFETIMES.idle + Duration::from_millis(1)).await;
+    assert!(pool.take_idle().is_none());
+    assert!(is_closed(&mut end).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn none_is_used_that_is_too_old_however_busy_it_is() {
+    let pool = pool(true);
+    let (kept, mut end) = one().await;
+    pool.put(kept);
+    for _ in 0..30 {
+        tokio::time::advance(LIFETIMES.age / 30).await;
+        pool.put(pool.take_idle().expect("it is not over the limit yet"));
+    }
+    tokio::time::advance(Duration::from_millis(1)).await;
+    assert!(pool.take_idle().is_none());
+    assert!(is_closed(&mut end).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sweep_closes_those_and_no_other() {
+    let pool = pool(true);
+    let (old, mut old_end) = one().await;
+    pool.put(old);
+    tokio::time::advance(LIFETIMES.idle).await;
+    let (young, mut young_end) = one().await;
+    pool.put(young);
+    pool.sweep();
+    assert!(is_closed(&mut old_end).await);
+    assert!(!is_closed(&mut young_end).await);
+    assert_eq!(lock(&pool.idle).len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_of_http_2_is_not_used_when_it_is_too_old() {
+    let pool = pool(false);
+    let (maker, [first, second]) = Maker::with_hands();
+    let (made, _end) = many().await;
+    assert!(first.send(Ok(made)).is_ok());
+    assert!(!stood(pool.take(|| maker.connect()).await));
+    tokio::time::advance(LIFETIMES.age).await;
+    assert!(stood(pool.take(|| maker.connect()).await));
+    tokio::time::advance(Duration::from_millis(1)).await;
+    let (made, _other_end) = many().await;
+    assert!(second.send(Ok(made)).is_ok());
+    assert!(!stood(pool.take(|| maker.connect()).await));
+    assert_eq!(maker.asked(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sweep_closes_one_of_http_2_that_stands_unused_but_none_that_is_being_made() {
+    let pool = pool(false);
+    let (maker, [hand]) = Maker::with_hands();
+    let waiter = taking(&pool, &maker).await;
+    pool.sweep();
+    assert!(lock(&pool.many).is_some());
+    let (made, mut end) = many().await;
+    assert!(hand.send(Ok(made)).is_ok());
+    assert!(!stood(waiter.await.unwrap()));
+    tokio::time::advance(LIFETIMES.idle).await;
+    pool.sweep();
+    assert!(stood(pool.take(|| maker.connect()).await), "it is used again");
+    tokio::time::advance(LIFETIMES.idle).await;
+    pool.sweep();
+    assert!(!is_closed(&mut end).await);
+    tokio::time::advance(Duration::from_millis(1)).await;
+    pool.sweep();
+    assert!(is_closed(&mut end).await);
+}
+
+/// An answer of which so much has come, the pool that its connection goes back to, and the other end.
+async fn answered(begin: &str) -> (AnswerBody<Bodies>, Arc<Pool<Bodies>>, DuplexStream) {
+    let pool = pool(true);
+    let (mut connection, mut end) = one().await;
+    let answer = connection
+        .sender
+        .send_request(Request::new(clocked(Full::default())));
+    settled().await;
+    end.write_all(begin.as_bytes()).await.unwrap();
+    let incoming = answer.await.unwrap().into_body();
+    let way_back = WayBack {
+        connection,
+        pool: Arc::clone(&pool),
+    };
+    (AnswerBody::new(incoming, Some(way_back)), pool, end)
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_byte_of_an_answer_gives_its_connection_back() {
+    let (mut body, pool, mut end) = answered("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nab").await;
+    assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "ab");
+    assert_eq!(lock(&pool.idle).len(), 0);
+    end.write_all(b"cd").await.unwrap();
+    assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "cd");
+    // Not first when somebody asks for more.
+    assert_eq!(lock(&pool.idle).len(), 1);
+    assert!(body.frame().await.is_none() && body.is_end_stream());
+    assert_eq!(lock(&pool.idle).len(), 1);
+    settled().await;
+    assert!(pool.take_idle().is_some(), "and it can be used");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_without_a_body_gives_it_back_at_once() {
+    let (_body, pool, _end) = answered("HTTP/1.1 204 No Content\r\n\r\n").await;
+    assert_eq!(lock(&pool.idle).len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_cut_or_left_gives_nothing_back() {
+    let begin = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n";
+    let (mut cut, pool, end) = answered(begin).await;
+    cut.frame().await.unwrap().unwrap();
+    drop(end);
+    assert!(cut.frame().await.unwrap().is_err());
+    drop(cut);
+    assert_eq!(lock(&pool.idle).len(), 0);
+
+    let (mut left, pool, mut end) = answered(begin).await;
+    left.frame().await.unwrap().unwrap();
+    drop(left);
+    assert_eq!(lock(&pool.idle).len(), 0);
+    assert!(is_closed(&mut end).await);
+}
