@@ -26,8 +26,8 @@ async fn run(url: &str, arguments: &[&str]) -> Output {
 
 /// Runs a command without any settings but `arguments`.
 async fn bare(arguments: &[&str]) -> Output {
-    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_fluent-auth-proxy"));
-    command.env_clear().args(arguments);
+    let mut command = Process::bare();
+    command.args(arguments);
     output(command).await
 }
 
@@ -99,13 +99,13 @@ async fn twelve_mistakes_are_told_in_one_run_each_with_its_line() {
     std::fs::write(file.path(), TWELVE).unwrap();
     let place = format!("{}:", file.path().display());
     for command in ["check", "serve"] {
-        let mut program = tokio::process::Command::new(env!("CARGO_BIN_EXE_fluent-auth-proxy"));
+        let mut program = Process::bare();
         let needed = [
             ("FLUENT_USERNAME", "integration"),
             ("FLUENT_CLIENT_ID", "ACME"),
             ("FLUENT_CLIENT_SECRET", "planted-client-secret"),
         ];
-        program.env_clear().envs(needed);
+        program.envs(needed);
         program.arg(command).arg("--config").arg(file.path());
         let told = output(program).await;
         assert_ended(&told, 78, &[]);

@@ -7,8 +7,8 @@ use http::Request;
 use serde_json::{Value, json};
 
 use super::super::support::{
-    Answer, CLIENT_ID, CLIENT_SECRET, Frozen, PASSWORD, Proxy, USERNAME, account, assert_clean, fluent, full,
-    load, sandbox, start,
+    Answer, CLIENT_ID, CLIENT_SECRET, Frozen, PASSWORD, Process, Proxy, USERNAME, account, assert_clean,
+    fluent, full, load, sandbox, start,
 };
 use super::{ME, problems};
 
@@ -407,8 +407,8 @@ pub(super) async fn profile() {
     proxy.client().graphql(ME).await.assert_good();
     proxy.stop().await;
 
-    let mut check = tokio::process::Command::new(env!("CARGO_BIN_EXE_fluent-auth-proxy"));
-    check.env_clear().envs(variables).arg("check");
+    let mut check = Process::bare();
+    check.envs(variables).arg("check");
     let told = check
         .arg("--set")
         .arg("fluent.profile=shop")

@@ -23,10 +23,17 @@ pub(crate) struct Process {
 }
 
 impl Process {
+    /// The command, with nothing of this environment but where a build that counts its lines writes what it counted.
+    pub(crate) fn bare() -> Command {
+        let mut command = Command::new(program());
+        command.env_clear().envs(counts());
+        command
+    }
+
     /// The command, with the planted account at `url`, free ports, and nothing else of this environment.
     pub(crate) fn command(url: &str) -> Command {
-        let mut command = Command::new(program());
-        command.env_clear().envs(environment(url));
+        let mut command = Self::bare();
+        command.envs(environment(url));
         command.args([
             "--set",
             "listen.address=localhost:0",
@@ -50,6 +57,7 @@ impl Process {
         command
             .args(arguments)
             .env_clear()
+            .envs(counts())
             .envs(environment(url))
             .kill_on_drop(true);
         command
@@ -177,6 +185,12 @@ impl Drop for Process {
 fn program() -> OsString {
     std::env::var_os("FLUENT_AUTH_PROXY_BIN")
         .unwrap_or_else(|| env!("CARGO_BIN_EXE_fluent-auth-proxy").into())
+}
+
+/// Where a build for `tests/coverage` writes.
+fn counts() -> Option<(&'static str, OsString)> {
+    let name = "LLVM_PROFILE_FILE";
+    Some((name, std::env::var_os(name)?))
 }
 
 /// A line of the log, which holds no secret.
