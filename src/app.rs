@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use axum::Router;
 use axum::body::Body;
 use futures_util::FutureExt;
-use http::{HeaderValue, Request, Response, Version, header};
+use http::{HeaderValue, Request, Response, Version, header, request};
 use http_body_util::Either;
 use prometheus_client::metrics::counter::Counter;
 use tokio::task::{JoinHandle, JoinSet};
@@ -290,7 +290,7 @@ async fn run(
         parts.spawn(Arc::clone(&admin).sample());
         let router = admin.router();
         parts.spawn(server.run(
-            move |peer, request| answer(router.clone(), peer, request),
+            move |peer, head, body| answer(router.clone(), peer, *head, body),
             admin_drain.clone(),
         ));
     }
@@ -300,7 +300,7 @@ async fn run(
     });
     let closing = Arc::clone(&door);
     let serving = front.run(
-        move |peer, request| Arc::clone(&door).answer(peer, request),
+        move |peer, head, body| Arc::clone(&door).answer(peer, head, body),
         drain.clone(),
     );
     let ending = async {
@@ -465,10 +465,15 @@ struct Door {
 
 impl Door {
     /// Answers a request; a bug costs that one alone.
-    async fn answer(self: Arc<Self>, peer: Peer, request: Request<WatchedBody>) -> Response<AnswerBody> {
+    async fn answer(
+        self: Arc<Self>,
+        peer: Peer,
+        head: Box<request::Parts>,
+        body: WatchedBody,
+    ) -> Response<AnswerBody> {
         // HTTP/2 knows no such header, and tells its callers by GOAWAY when the drain begins.
-        let may_close = request.version() < Version::HTTP_2;
-        let answered = AssertUnwindSafe(self.proxy.handle(peer, request)).catch_unwind();
+        let may_close = head.version < Version::HTTP_2;
+        let answered = AssertUnwindSafe(self.proxy.handle(peer, head, body)).catch_unwind();
         let mut response = answered.await.unwrap_or_else(|_| internal().map(Either::Right));
         // Once the end has begun, ends the connection with the answer, so that its caller turns to another process.
         if may_close && self.closing.load(Ordering::Relaxed) {
@@ -481,9 +486,9 @@ impl Door {
 }
 
 /// Hands a request to a router, with its peer; routers never fail.
-async fn answer(router: Router, peer: Peer, request: Request<WatchedBody>) -> Response<Body> {
-    let mut request = request.map(Body::new);
-    request.extensions_mut().insert(peer);
+async fn answer(router: Router, peer: Peer, mut head: request::Parts, body: WatchedBody) -> Response<Body> {
+    head.extensions.insert(peer);
+    let request = Request::from_parts(head, Body::new(body));
     match router.oneshot(request).await {
         Ok(response) => response,
         Err(never) => match never {},

@@ -14,7 +14,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, header, request};
+use http::{Response, StatusCode, header, request};
 use http_body::Body;
 use http_body_util::BodyExt;
 use tokio::time::Instant;
@@ -44,7 +44,7 @@ pub enum Resend {
 }
 
 /// An answer of upstream to a request with a body `B`.
-pub type Answer<B> = Response<AnswerBody<RequestBody<B>>>;
+pub type Answer<B> = Box<Response<AnswerBody<RequestBody<B>>>>;
 
 /// The way of one request: its leg, whose token it carries, and what its end will tell.
 pub struct Passage<'a, B> {
@@ -66,8 +66,9 @@ where
     /// When there is no token, no answer, or when the body failed on its way.
     pub async fn send(
         mut self,
-        head: request::Parts,
-        (body, recording): (Recorder<B>, Recording),
+        head: Box<request::Parts>,
+        body: Box<Recorder<B>>,
+        recording: Recording,
         resend: Resend,
     ) -> Result<Answer<B>, ProxyError> {
         let token = obtain(self.tokens, self.exchange).await?;
@@ -115,28 +116,25 @@ where
     }
 
     /// Sends the request with this token.
-    fn attempt(
+    async fn attempt(
         &mut self,
-        mut head: request::Parts,
+        mut head: Box<request::Parts>,
         body: RequestBody<B>,
         token: &AccessToken,
-    ) -> impl Future<Output = Result<Answer<B>, UpstreamError>> + Send {
+    ) -> Result<Answer<B>, UpstreamError> {
         head.headers.insert(header::AUTHORIZATION, token.bearer());
         let exchange = &mut *self.exchange;
         exchange.attempts += 1;
         let span = exchange.span.attempt(&head.method, &head.uri, exchange.attempts);
         span.hand_on(&mut head.headers);
         let since = Instant::now();
-        let answer = self.leg.send(Request::from_parts(head, body), since);
-        async move {
-            let answer = answer.await;
-            exchange.waited_for_upstream(since);
-            match &answer {
-                Ok(answer) => span.answered(answer.status()),
-                Err(error) => span.failed(error.word()),
-            }
-            answer
+        let answer = self.leg.send(head, body, since).await;
+        exchange.waited_for_upstream(since);
+        match &answer {
+            Ok(answer) => span.answered(answer.status()),
+            Err(error) => span.failed(error.word()),
         }
+        answer
     }
 }
 

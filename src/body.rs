@@ -69,8 +69,8 @@ pub enum BodyError {
 /// The body of a request to upstream: one type for both attempts.
 #[derive(Debug)]
 pub enum RequestBody<B> {
-    /// The caller's, as it comes.
-    First(Recorder<B>),
+    /// The caller's, as it comes. A request is handed on many times: boxed, its body is small.
+    First(Box<Recorder<B>>),
     /// The same from the tape.
     Again(Replay),
 }

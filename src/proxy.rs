@@ -45,7 +45,7 @@ const FLUENT_USER: HeaderName = HeaderName::from_static("x-fluent-user");
 pub type CallerBody = Either<WatchedBody, Body>;
 /// The body of an answer: upstream's as it comes, or the proxy's own.
 pub type AnswerBody =
-    Either<Metered<upstream::AnswerBody<RequestBody<CallerBody>>, Box<dyn FnOnce(End) + Send>>, Body>;
+    Either<Box<Metered<upstream::AnswerBody<RequestBody<CallerBody>>, Box<dyn FnOnce(End) + Send>>>, Body>;
 
 /// Takes requests without a token and answers them with what Fluent says.
 pub struct Proxy {
@@ -120,22 +120,22 @@ where
         })
     }
 
-    /// A POST of `body` to the GraphQL endpoint, ready but for `Authorization`.
+    /// The head of a POST to the GraphQL endpoint, ready but for `Authorization`.
     ///
     /// # Errors
     /// Where the instance's URL leaves no room for it.
-    pub(crate) fn graphql_request(&self, body: B) -> Result<Request<B>, ProxyError> {
-        let mut request = Request::new(body);
-        *request.method_mut() = Method::POST;
-        *request.uri_mut() = self.uri(Destination {
+    pub(crate) fn graphql_head(&self) -> Result<Box<request::Parts>, ProxyError> {
+        let (mut head, ()) = Request::new(()).into_parts();
+        head.method = Method::POST;
+        head.uri = self.uri(Destination {
             instance: None,
             path_and_query: "/graphql",
             graphql: true,
         })?;
-        let headers = request.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        head.headers
+            .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         guard::set_request_headers(
-            headers,
+            &mut head.headers,
             RequestHeaders {
                 host: &self.host,
                 account: self.account.as_ref(),
@@ -143,7 +143,7 @@ where
                 request_id: &new_request_id(),
             },
         );
-        Ok(request)
+        Ok(Box::new(head))
     }
 
     /// The way upstream.
@@ -178,8 +178,12 @@ where
 
 impl Proxy {
     /// Answers one request, whatever becomes of it.
-    pub async fn handle(&self, peer: Peer, request: Request<WatchedBody>) -> Response<AnswerBody> {
-        let (head, body) = request.into_parts();
+    pub async fn handle(
+        &self,
+        peer: Peer,
+        head: Box<request::Parts>,
+        body: WatchedBody,
+    ) -> Response<AnswerBody> {
         let accept = Accept::of(&head.headers);
         let id = guard::request_id(&head.headers)
             .cloned()
@@ -196,7 +200,7 @@ impl Proxy {
             .request(&head.method, &head.uri, head.version, &head.headers);
         let sharing = self.guard.sharing(&head.headers);
         let mut answer = match self.forward(peer, head, body, &mut exchange).await {
-            Ok(Served::Upstream(answer, place)) => self.stream(answer, place, exchange),
+            Ok(Served::Upstream(answer, place)) => self.stream(*answer, place, exchange),
             Ok(Served::Here(answer)) => serve(answer, exchange).map(Either::Right),
             Err(error) => refuse(&error, accept, exchange).map(Either::Right),
         };
@@ -207,7 +211,7 @@ impl Proxy {
     async fn forward(
         &self,
         peer: Peer,
-        mut head: request::Parts,
+        mut head: Box<request::Parts>,
         body: WatchedBody,
         exchange: &mut Exchange,
     ) -> Result<Served, ProxyError> {
@@ -255,8 +259,8 @@ impl Proxy {
             request_id: &exchange.request_id,
         };
         guard::set_request_headers(&mut head.headers, ours);
-        let body = Recorder::new(body, self.body_limits, &self.tapes);
-        exchange.bytes_in = body.0.tally();
+        let (body, recording) = Recorder::new(body, self.body_limits, &self.tapes);
+        exchange.bytes_in = body.tally();
         let resend = if to.graphql {
             Resend::Queries
         } else {
@@ -267,7 +271,7 @@ impl Proxy {
             tokens,
             exchange: &mut *exchange,
         };
-        let mut answer = passage.send(head, body, resend).await?;
+        let mut answer = passage.send(head, Box::new(body), recording, resend).await?;
         guard::scrub_response(answer.headers_mut());
         let via = self.via.as_ref().map(|via| via.entry(answer.version()));
         guard::set_response_headers(answer.headers_mut(), via, &exchange.request_id);
@@ -321,7 +325,7 @@ impl Proxy {
     /// Hands the answer on as it comes; its end is the end of the exchange, and frees its place.
     fn stream(
         &self,
-        answer: Answer<CallerBody>,
+        answer: Response<upstream::AnswerBody<RequestBody<CallerBody>>>,
         place: Place,
         mut exchange: Box<Exchange>,
     ) -> Response<AnswerBody> {
@@ -337,7 +341,7 @@ impl Proxy {
                 }
             }
         });
-        answer.map(|body| Either::Left(Metered::new(body, self.read_timeout, on_end)))
+        answer.map(|body| Either::Left(Box::new(Metered::new(body, self.read_timeout, on_end))))
     }
 
     fn route(&self, to: Destination<'_>) -> Result<(&Name, &Route<RequestBody<CallerBody>>), ProxyError> {

@@ -22,7 +22,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::{Request, Response, request};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -120,10 +120,11 @@ impl Server {
         }
     }
 
-    /// Serves until `drain` is cancelled and every connection has ended; `handler` answers each request.
+    /// Serves until `drain` is cancelled and every connection has ended; `handler` answers each request. A head is large
+    /// and goes far: it is boxed.
     pub async fn run<H, F, B>(self, handler: H, drain: CancellationToken)
     where
-        H: Fn(Peer, Request<WatchedBody>) -> F + Clone + Send + Sync + 'static,
+        H: Fn(Peer, Box<request::Parts>, WatchedBody) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = Response<B>> + Send + 'static,
         B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -142,13 +143,15 @@ impl Server {
                 Some(_) = connections.join_next() => {}
                 (place, accepted) = accepted => match accepted {
                     Ok((stream, peer)) => {
-                        let connection = serve_connection(stream, peer, handler.clone(), self.limits, drain.child_token());
-                        let present = Present::new(&self.open);
-                        connections.spawn(async move {
-                            connection.await;
-                            drop(present);
-                            drop(place);
-                        });
+                        let held = (Present::new(&self.open), place);
+                        connections.spawn(serve_connection(
+                            stream,
+                            peer,
+                            handler.clone(),
+                            self.limits,
+                            drain.child_token(),
+                            held,
+                        ));
                     }
                     Err(error) => {
                         tracing::warn!(%error, "accepting a connection failed");
@@ -162,14 +165,16 @@ impl Server {
     }
 }
 
+/// Serves one connection to its end, which gives back what it `_held`.
 async fn serve_connection<H, F, B>(
     stream: Stream,
     peer: Peer,
     handler: H,
     limits: Limits,
     drain: CancellationToken,
+    _held: impl Send,
 ) where
-    H: Fn(Peer, Request<WatchedBody>) -> F + Send + Sync + 'static,
+    H: Fn(Peer, Box<request::Parts>, WatchedBody) -> F + Send + Sync + 'static,
     F: Future<Output = Response<B>> + Send + 'static,
     B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -180,9 +185,9 @@ async fn serve_connection<H, F, B>(
     let service = service_fn(move |request: Request<Incoming>| {
         begun.notify_one();
         let busy = pace.request_begins(request.version());
-        let (request, remainder) = remainder::watch(request);
+        let (head, body, remainder) = remainder::watch(request);
         // The library moves what it is given a few times: a pointer, then.
-        let answer = Box::pin(handler(peer, request));
+        let answer = Box::pin(handler(peer, Box::new(head), body));
         async move {
             let mut answer = answer.await;
             remainder.answered(&mut answer);

@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::uri::{Authority, Parts, PathAndQuery, Scheme};
-use http::{HeaderValue, Request, Response, Uri, Version, header};
+use http::{HeaderValue, Request, Response, Uri, Version, header, request};
 use http_body::Body;
 use prometheus_client::metrics::counter::Counter;
 use rustls::ClientConfig;
@@ -132,33 +132,31 @@ where
         Uri::from_parts(parts)
     }
 
-    /// Sends `request`, which is done `now`, and waits for the head of the answer.
+    /// Sends a request, which is done `now`, and waits for the head of the answer. Both go through many hands: boxed.
     ///
     /// # Errors
     /// When there is no connection, no answer or none in time. Where the request's own body failed, the error
     /// is [`UpstreamError::Request`], and whoever made the body knows why.
-    pub fn send(
+    pub async fn send(
         &self,
-        request: Request<B>,
+        head: Box<request::Parts>,
+        body: B,
         now: Instant,
-    ) -> impl Future<Output = Result<Response<AnswerBody<B>>, UpstreamError>> + Send + '_ {
+    ) -> Result<Box<Response<AnswerBody<B>>>, UpstreamError> {
         let clock = ResponseClock::new(self.response_timeout, now);
-        let request = request.map(|body| Clocked::new(body, clock.clone()));
-        let answer = self.exchange(Box::new(request));
-        async move {
-            tokio::select! {
-                biased;
-                answer = answer => answer,
-                () = clock.rings() => Err(UpstreamError::TimedOut),
-            }
+        tokio::select! {
+            biased;
+            answer = self.exchange(head, Clocked::new(body, clock.clone())) => answer,
+            () = clock.rings() => Err(UpstreamError::TimedOut),
         }
     }
 
     /// Sends a request on the first connection that takes it (rule 1 of this module).
     async fn exchange(
         &self,
-        mut request: Box<Request<Clocked<B>>>,
-    ) -> Result<Response<AnswerBody<B>>, UpstreamError> {
+        mut head: Box<request::Parts>,
+        mut body: Clocked<B>,
+    ) -> Result<Box<Response<AnswerBody<B>>>, UpstreamError> {
         loop {
             let taken = self.pool.take(|| self.connector.connect(self.root())).await;
             let (connection, again) = match taken.map_err(UpstreamError::unreachable)? {
@@ -167,29 +165,39 @@ where
             };
             let failed = match connection {
                 Connection::One(mut one) => {
-                    self.address_one(&mut request);
-                    match one.sender.try_send_request(*request).await {
+                    self.address_one(&mut head);
+                    match one
+                        .sender
+                        .try_send_request(Request::from_parts(*head, body))
+                        .await
+                    {
                         Ok(answer) => {
                             let way_back = WayBack {
                                 connection: one,
                                 pool: Arc::clone(&self.pool),
                             };
-                            return Ok(answer.map(|body| AnswerBody::new(body, Some(way_back))));
+                            let answer = answer.map(|body| AnswerBody::new(body, Some(way_back)));
+                            return Ok(Box::new(answer));
                         }
                         Err(failed) => (failed, one.seen),
                     }
                 }
                 Connection::Many(mut sender) => {
-                    self.address_many(&mut request);
-                    match sender.try_send_request(*request).await {
-                        Ok(answer) => return Ok(answer.map(|body| AnswerBody::new(body, None))),
+                    self.address_many(&mut head);
+                    match sender.try_send_request(Request::from_parts(*head, body)).await {
+                        Ok(answer) => {
+                            return Ok(Box::new(answer.map(|body| AnswerBody::new(body, None))));
+                        }
                         Err(failed) => (failed, answered::Seen::Frames),
                     }
                 }
             };
             let (mut failed, seen) = failed;
             match failed.take_message() {
-                Some(unsent) if again => *request = unsent,
+                Some(unsent) if again => {
+                    let (parts, unread) = unsent.into_parts();
+                    (head, body) = (Box::new(parts), unread);
+                }
                 Some(_) | None => return Err(UpstreamError::of(failed.into_error(), &seen)),
             }
         }
@@ -201,26 +209,26 @@ where
     }
 
     /// HTTP/1.1 names the host in a header, and nothing but the path in its first line.
-    fn address_one<T>(&self, request: &mut Request<T>) {
-        *request.version_mut() = Version::HTTP_11;
-        let path = std::mem::take(request.uri_mut()).into_parts().path_and_query;
-        *request.uri_mut() = path.map(Uri::from).unwrap_or_default();
+    fn address_one(&self, head: &mut request::Parts) {
+        head.version = Version::HTTP_11;
+        let path = std::mem::take(&mut head.uri).into_parts().path_and_query;
+        head.uri = path.map(Uri::from).unwrap_or_default();
         if self.http_version != HttpVersion::Http1
             && let Ok(host) = HeaderValue::from_str(self.authority.as_str())
         {
-            request.headers_mut().entry(header::HOST).or_insert(host);
+            head.headers.entry(header::HOST).or_insert(host);
         }
     }
 
     /// HTTP/2 names it by `:authority`, beside which the header has no place (RFC 9113, section 8.3.1).
-    fn address_many<T>(&self, request: &mut Request<T>) {
-        *request.version_mut() = Version::HTTP_2;
-        request.headers_mut().remove(header::HOST);
-        if request.uri().authority().is_none()
-            && let Some(path) = request.uri().path_and_query()
+    fn address_many(&self, head: &mut request::Parts) {
+        head.version = Version::HTTP_2;
+        head.headers.remove(header::HOST);
+        if head.uri.authority().is_none()
+            && let Some(path) = head.uri.path_and_query()
             && let Ok(uri) = self.uri(path.clone())
         {
-            *request.uri_mut() = uri;
+            head.uri = uri;
         }
     }
 }

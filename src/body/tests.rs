@@ -53,7 +53,7 @@ async fn sent(body: RequestBody<Script>, last: &str) -> String {
 async fn a_declared_length_goes_upstream_on_both_attempts() {
     let script = Script::of(&["ab", "c"]).declaring(3);
     let (recorder, recording) = Recorder::new(script, LIMITS, &budget());
-    let first = sent(RequestBody::First(recorder), "abc").await;
+    let first = sent(RequestBody::First(Box::new(recorder)), "abc").await;
     assert!(
         first.contains("\r\ncontent-length: 3\r\n") && first.ends_with("\r\n\r\nabc"),
         "{first}"
@@ -66,7 +66,7 @@ async fn a_declared_length_goes_upstream_on_both_attempts() {
 #[tokio::test]
 async fn an_undeclared_length_is_chunked_first_and_known_to_the_replay() {
     let (recorder, recording) = Recorder::new(Script::of(&["ab", "c"]), LIMITS, &budget());
-    let first = sent(RequestBody::First(recorder), "0\r\n\r\n").await;
+    let first = sent(RequestBody::First(Box::new(recorder)), "0\r\n\r\n").await;
     assert!(first.contains("transfer-encoding: chunked\r\n"), "{first}");
     assert!(first.ends_with("2\r\nab\r\n1\r\nc\r\n0\r\n\r\n"), "{first}");
     let replay = recording.take_tape().unwrap().play();
@@ -82,7 +82,7 @@ async fn a_body_that_fails_is_never_ended_neatly() {
         Script::new([data("ab"), long]),
     ] {
         let (recorder, recording) = Recorder::new(script, LIMITS, &budget());
-        let read = sent(RequestBody::First(recorder), "0\r\n\r\n").await;
+        let read = sent(RequestBody::First(Box::new(recorder)), "0\r\n\r\n").await;
         assert!(!read.ends_with("0\r\n\r\n"), "{read}");
         assert!(matches!(recording.outcome(), Outcome::Failed(_)));
     }

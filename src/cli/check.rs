@@ -249,15 +249,13 @@ impl<'a> Attempt<'a> {
         token: &AccessToken,
     ) -> Result<(), Failed> {
         let route = route(upstream, &self.whom.instance, self.instance)?;
-        let mut request = route
-            .graphql_request(Body::from(QUESTION))
+        let mut head = route
+            .graphql_head()
             .map_err(|error| Failed::Unavailable(format!("The query cannot be sent: {error}.")))?;
-        request
-            .headers_mut()
-            .insert(header::AUTHORIZATION, token.bearer());
+        head.headers.insert(header::AUTHORIZATION, token.bearer());
         let (head, body) = route
             .leg()
-            .send(request, Instant::now())
+            .send(head, Body::from(QUESTION), Instant::now())
             .await
             .map_err(not_asked)?
             .into_parts();

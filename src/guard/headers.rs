@@ -49,8 +49,9 @@ pub struct RequestHeaders<'a> {
 impl Guard {
     /// Removes from a request what is not meant for upstream: rules 1 to 4.
     pub fn scrub_request(&self, headers: &mut HeaderMap) {
-        let trailers = headers.get_all(header::TE).iter().any(names_trailers);
-        scrub(headers, |name| {
+        let mut trailers = false;
+        scrub(headers, |name, value| {
+            trailers |= *name == header::TE && names_trailers(value);
             is_for_us(name.as_str())
                 || self
                     .rules
@@ -66,7 +67,7 @@ impl Guard {
 
 /// Removes from a response what is not meant for the caller: rules 1 to 3 and 5.
 pub fn scrub_response(headers: &mut HeaderMap) {
-    scrub(headers, |name| {
+    scrub(headers, |name, _| {
         let name = name.as_str();
         matches!(name, "set-cookie" | "proxy-status") || name.starts_with("access-control-")
     });
@@ -130,19 +131,20 @@ pub(super) fn sole<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a 
 
 /// Removes what rules 1 to 3 and `also` name. Walks over the headers once; where none is to go, nothing is
 /// allocated.
-fn scrub(headers: &mut HeaderMap, also: impl Fn(&HeaderName) -> bool) {
-    let named: Vec<HeaderValue> = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter(|value| members(value).any(|name| !is_said_often(name)))
-        .cloned()
-        .collect();
-    let mut doomed: Vec<HeaderName> = headers
-        .keys()
-        .filter(|name| is_of_connection(name.as_str()) || also(name))
-        .cloned()
-        .collect();
-    let lengths = headers.get_all(header::CONTENT_LENGTH).iter().count();
+fn scrub(headers: &mut HeaderMap, mut also: impl FnMut(&HeaderName, &HeaderValue) -> bool) {
+    let mut named: Vec<HeaderValue> = Vec::new();
+    let mut doomed: Vec<HeaderName> = Vec::new();
+    let mut lengths = 0;
+    for (name, value) in &*headers {
+        if is_of_connection(name.as_str()) | also(name, value) {
+            doomed.push(name.clone());
+        }
+        if *name == header::CONNECTION && members(value).any(|name| !is_said_often(name)) {
+            named.push(value.clone());
+        } else if *name == header::CONTENT_LENGTH {
+            lengths += 1;
+        }
+    }
     if lengths > 1 || doomed.contains(&header::TRANSFER_ENCODING) {
         doomed.push(header::CONTENT_LENGTH);
     }

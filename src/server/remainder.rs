@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, EXPECT};
-use http::{HeaderValue, Request, Response, StatusCode, Version};
+use http::{HeaderValue, Request, Response, StatusCode, Version, request};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -53,27 +53,24 @@ enum State {
 }
 
 /// A request whose body tells what becomes of it.
-pub(super) fn watch(request: Request<Incoming>) -> (Request<WatchedBody>, Remainder) {
-    let short = request
-        .body()
-        .size_hint()
-        .upper()
-        .is_some_and(|length| length <= SHORT);
+pub(super) fn watch(request: Request<Incoming>) -> (request::Parts, WatchedBody, Remainder) {
+    let (head, body) = request.into_parts();
+    let short = body.size_hint().upper().is_some_and(|length| length <= SHORT);
     // Over HTTP/2 a stream ends without its connection.
-    let is_watched = request.version() < Version::HTTP_2 && !request.body().is_end_stream();
+    let is_watched = head.version < Version::HTTP_2 && !body.is_end_stream();
     let remainder = is_watched.then(|| {
         Arc::new(Shared {
             whole: AtomicBool::new(false),
-            sent_anyhow: AtomicBool::new(!request.headers().contains_key(EXPECT)),
+            sent_anyhow: AtomicBool::new(!head.headers.contains_key(EXPECT)),
             short,
             state: Mutex::new(State::Open(None)),
         })
     });
-    let request = request.map(|body| WatchedBody {
+    let body = WatchedBody {
         body: Some(body),
         remainder: remainder.clone(),
-    });
-    (request, Remainder(remainder))
+    };
+    (head, body, Remainder(remainder))
 }
 
 impl Remainder {

@@ -251,7 +251,7 @@ fn a_body_over_its_limit_is_cut_before_the_chunk_that_crosses() {
 #[test]
 fn both_attempts_are_one_type() {
     let (recorder, recording, _) = record(Script::of(&["ab", "c"]).declaring(3));
-    let mut first = RequestBody::First(recorder);
+    let mut first = RequestBody::First(Box::new(recorder));
     assert_eq!(first.size_hint().exact(), Some(3));
     assert_eq!(drain(&mut first), (b"abc".to_vec(), None));
     let replay = recording.take_tape().unwrap().play();

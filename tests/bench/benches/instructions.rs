@@ -165,7 +165,7 @@ fn a_request() -> (Guard, Uri, HeaderMap) {
     )
 }
 
-#[library_benchmark(config = at_most(3_270, Some(0)), setup = a_request)]
+#[library_benchmark(config = at_most(2_940, Some(0)), setup = a_request)]
 #[bench::usual()]
 fn admit((guard, uri, headers): (Guard, Uri, HeaderMap)) -> impl Sized {
     let connection = Connection::Tcp(([127, 0, 0, 1], 4280).into());
@@ -174,7 +174,7 @@ fn admit((guard, uri, headers): (Guard, Uri, HeaderMap)) -> impl Sized {
     (guard, headers)
 }
 
-#[library_benchmark(config = at_most(3_950, None), setup = a_request)]
+#[library_benchmark(config = at_most(3_270, None), setup = a_request)]
 #[bench::usual()]
 fn scrub_request((guard, uri, mut headers): (Guard, Uri, HeaderMap)) -> impl Sized {
     guard.scrub_request(&mut headers);
@@ -201,7 +201,7 @@ fn an_answer() -> HeaderMap {
     )
 }
 
-#[library_benchmark(config = at_most(2_940, None), setup = an_answer)]
+#[library_benchmark(config = at_most(2_370, None), setup = an_answer)]
 #[bench::usual()]
 fn scrub_response(mut headers: HeaderMap) -> HeaderMap {
     guard::scrub_response(&mut headers);
@@ -305,7 +305,7 @@ impl Running {
 }
 
 // A caller's question, all of the proxy's way, and the caller's reading of the answer, a hundred times.
-#[library_benchmark(config = at_most(7_880_000, None), setup = Running::start)]
+#[library_benchmark(config = at_most(7_280_000, None), setup = Running::start)]
 #[bench::a_hundred()]
 fn request(mut running: Running) -> impl Sized {
     running.ask(100);
