@@ -1,5 +1,6 @@
 """The Dockerfile, by hadolint and rules of its own, and the composition of deploy/compose.yaml."""
 
+import fnmatch
 import os
 import pathlib
 import re
@@ -47,6 +48,18 @@ def wrong_with_image(text):
         for path in source.split()[:-1]:
             if not (ROOT / path).exists():
                 yield f"{path} is not there"
+            elif not sent(path):
+                yield f".dockerignore keeps {path} back"
+
+
+def sent(path):
+    """Whether .dockerignore lets it through: the last pattern that meets it, or a folder above it, decides."""
+    above = [path, *map(str, pathlib.PurePath(path).parents)]
+    lets = True
+    for pattern in (ROOT / ".dockerignore").read_text().splitlines():
+        if fnmatch.filter(above, pattern.removeprefix("!")):
+            lets = pattern.startswith("!")
+    return lets
 
 
 def composition():
@@ -97,6 +110,7 @@ class Image(unittest.TestCase):
             ("ARG VERSION=", "ARG VERSION=9."),
             ("rust:1.", "rust:0."),
             ("COPY src src", "COPY sources src"),
+            ("COPY src src", "COPY src README.md src/"),
             ("WORKDIR /var/lib/fluent-auth-proxy", "RUN true"),
         ):
             with self.subTest(old):
