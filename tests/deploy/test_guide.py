@@ -1,5 +1,6 @@
 """The operations guide says what is so: links, alerts, figures, commands."""
 
+import base64
 import pathlib
 import re
 import shutil
@@ -46,12 +47,17 @@ class Guide(unittest.TestCase):
             (r"docker build.*", ""),
             (r"kubectl create (.*)", r"kubectl create \1 --dry-run=client --output=yaml >secret.yaml"),
             (r"kubectl apply -k (.*)", r"kubectl kustomize \1 >pods.yaml"),
+            (r"kubectl rollout status deployment/app ", "# "),
+            (r"kubectl port-forward deployment/app 4280 4281 ", "# "),
         ):
             commands, count = re.subn(old, new, commands)
             self.assertEqual(count, 1, old)
         with tempfile.TemporaryDirectory() as folder:
             deploy = pathlib.Path(shutil.copytree(DEPLOY, f"{folder}/deploy"))
-            typed = "".join(f"a-{number}\n" for number in range(4))
+            application = (deploy / "kubernetes/native-sidecar/app.yaml").read_text()
+            (deploy / "YOUR-DEPLOYMENT.yaml").write_text(application.replace("registry.example/app", "ghcr.io/acme/shop"))
+            # No blank of a secret is lost.
+            typed = "".join(f" a-{number} \n" for number in range(4))
             done = run("bash", "-euc", commands, cwd=deploy, input=typed)
             self.assertEqual(done.returncode, 0, done.stderr)
             secret = yaml.safe_load((deploy / "secret.yaml").read_text())
@@ -59,6 +65,8 @@ class Guide(unittest.TestCase):
         mounted = manifests.volume(pods, "fluent-secrets")["secret"]
         self.assertEqual(secret["metadata"]["name"], mounted["secretName"])
         self.assertEqual(set(secret["data"]), {item["key"] for item in mounted["items"]})
+        self.assertEqual(base64.b64decode(secret["data"]["password"]), b" a-1 ")
+        self.assertIn("ghcr.io/acme/shop:1.0.0", [container["image"] for container in manifests.pod(pods)["containers"]])
         self.assertEqual(manifests.proxy(pods)["image"].rpartition(":")[0], "ghcr.io/acme/fluent-auth-proxy")
         [url] = [found["data"]["FLUENT_URL"] for found in pods if "FLUENT_URL" in found.get("data", {})]
         self.assertEqual(url, "https://acme.sandbox.api.fluentretail.com")
