@@ -401,6 +401,20 @@ mod tests {
     }
 
     #[test]
+    fn a_changed_password_waits_for_the_window_that_the_old_one_filled() {
+        let (mut ledger, now) = ledger();
+        let (old, new) = (credentials("old"), credentials("new"));
+        for _ in 0..MOST_IN_WINDOW {
+            ledger.check(now, &new).unwrap();
+            fail(&mut ledger, now, old, REFUSED);
+            ledger.clear_refusal(now, &old);
+        }
+        assert!(!ledger.clear_refusal(now, &new));
+        assert_eq!(ledger.check(now, &new).unwrap_err().retry_after(), WINDOW);
+        ledger.check(now + WINDOW, &new).unwrap();
+    }
+
+    #[test]
     fn pauses_double_up_to_half_a_minute_and_are_jittered_in_full() {
         for (accepted, error) in [
             (true, Trouble::TimedOut),
