@@ -10,7 +10,6 @@ ARG RUST_IMAGE=docker.io/library/rust:1.95-slim-bookworm
 ARG RUNTIME_IMAGE=gcr.io/distroless/static-debian12:nonroot
 
 FROM --platform=$BUILDPLATFORM ${RUST_IMAGE} AS dependencies
-ARG TARGETARCH
 SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
 WORKDIR /build
 # Puts the list of crates into the program, for scanners of images.
@@ -20,6 +19,8 @@ ENV PATH=/build/target/tools/bin:$PATH
 # What makes the list of licences.
 # hadolint ignore=DL3008
 RUN apt-get update && apt-get install -y --no-install-recommends python3 && rm -rf /var/lib/apt/lists/*
+# From here on the architectures part: what is above is made once for all.
+ARG TARGETARCH
 # A linker for the other architecture, where that is wanted; /build/target-triple says which one it is.
 # hadolint ignore=DL3008
 RUN case "${TARGETARCH:=$(dpkg --print-architecture)}" in \
