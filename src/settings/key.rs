@@ -254,18 +254,30 @@ pub(super) fn name_of(text: &str) -> Result<Name, Wrong> {
     Ok(name)
 }
 
+/// The one of `known` that is spelled most like `key`, or like its beginning where it is longer than any key.
 fn nearest(key: &str, known: impl Iterator<Item = String>) -> Option<String> {
-    let near = |known: &String| {
-        let whole = strsim::normalized_damerau_levenshtein(key, known);
+    const LONGEST: usize = 128;
+    let key: String = key.chars().take(LONGEST).collect();
+    let length = key.chars().count();
+    let last = |text: &str| text.rsplit('.').next().unwrap_or_default().to_owned();
+    let mut best: Option<(f64, String)> = None;
+    for known in known {
         // The right key in the wrong section is nearer than a like section with some other key.
-        let last = |text: &str| text.rsplit(['.']).next().unwrap_or_default().to_owned();
-        if last(key) == last(known) {
-            whole.max(0.85)
-        } else {
-            whole
+        let floor = if last(&key) == last(&known) { 0.85_f64 } else { 0.0 };
+        // Each letter that one has beside the other counts: most need not be looked at closely.
+        #[expect(clippy::cast_precision_loss, reason = "keys are short")]
+        let most = length.min(known.len()) as f64 / length.max(known.len()).max(1) as f64;
+        if best.as_ref().is_some_and(|(score, _)| floor.max(most) < *score) {
+            continue;
         }
-    };
-    known.max_by(|a, b| near(a).total_cmp(&near(b)).then_with(|| b.cmp(a)))
+        let score = floor.max(strsim::normalized_damerau_levenshtein(&key, &known));
+        let better =
+            |(other, name): &(f64, String)| score.total_cmp(other).then_with(|| name.cmp(&known)).is_gt();
+        if best.as_ref().is_none_or(better) {
+            best = Some((score, known));
+        }
+    }
+    best.map(|(_, known)| known)
 }
 
 impl Node {
@@ -309,5 +321,39 @@ impl Node {
             Self::Named(below) | Self::Free(below) => below.collect(&key.join(ANY), leaves),
             Self::Leaf { .. } => leaves.push(key.clone()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_is_found_among_keys_of_any_length() {
+        let known = || {
+            ["listen.max_body", "listen.max_connections", "log"]
+                .map(str::to_owned)
+                .into_iter()
+        };
+        assert_eq!(
+            nearest("lstn.max_bdy", known()).as_deref(),
+            Some("listen.max_body")
+        );
+        assert_eq!(nearest("lug", known()).as_deref(), Some("log"));
+        assert_eq!(
+            nearest("upstream.max_body", known()).as_deref(),
+            Some("listen.max_body")
+        );
+        let endless = format!("listen.max_connections{}", "ö".repeat(1 << 20));
+        assert_eq!(
+            nearest(&endless, known()).as_deref(),
+            Some("listen.max_connections")
+        );
+    }
+
+    #[test]
+    fn of_keys_as_near_as_each_other_the_first_by_name_is_named() {
+        let known = ["b.port", "a.port"].map(str::to_owned);
+        assert_eq!(nearest("c.port", known.into_iter()).as_deref(), Some("a.port"));
     }
 }

@@ -522,6 +522,10 @@ def main():
     parser.add_argument("--plot", type=Path, help="where the ratios go as a picture")
     parser.add_argument("--json", type=Path, help="where the figures go")
     arguments = parser.parse_args()
+    keys = arguments.measure.split(",")
+    for key in keys:
+        if key not in KNOWN:
+            parser.error(f"--measure: {key} is none of {', '.join(KNOWN)}")
     arguments.large, arguments.large_bytes = ("/64m", 1 << 26) if arguments.quick else ("/1g", GIB)
     names = [OURS, *filter(None, arguments.peers.split(","))]
     if arguments.against:
@@ -531,7 +535,7 @@ def main():
         bench = Bench(arguments, directory)
         try:
             for scheme in ("https", "http"):
-                chosen = [(key, KNOWN[key]()) for key in arguments.measure.split(",")]
+                chosen = [(key, KNOWN[key]()) for key in keys]
                 chosen = [(key, measure) for key, measure in chosen if measure.scheme == scheme]
                 if not chosen:
                     continue
