@@ -190,3 +190,94 @@ impl Body for Replay {
         SizeHint::with_exact(self.left as u64)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::script::drain;
+    use super::*;
+
+    const KIB: usize = 1024;
+
+    fn budget(request: usize, total: usize) -> TapeBudget {
+        TapeBudget::new(TapeLimits { request, total })
+    }
+
+    #[test]
+    fn it_grows_by_segments_each_as_long_as_all_before_it_within_bounds() {
+        let budget = budget(usize::MAX, usize::MAX);
+        let mut tape = Tape::new(&budget);
+        let mut steps = Vec::new();
+        for _ in 0..1100 * KIB / 64 {
+            tape.record(&[7; 64], None).unwrap();
+            if steps.last() != Some(&(budget.used() / KIB)) {
+                steps.push(budget.used() / KIB);
+            }
+        }
+        assert_eq!(steps, [4, 8, 16, 32, 64, 128, 256, 512, 768, 1024, 1280]);
+        assert_eq!(tape.len(), 1100 * KIB);
+        let (played, error) = drain(&mut tape.play());
+        assert!(error.is_none() && played.len() == 1100 * KIB && played.iter().all(|byte| *byte == 7));
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn it_takes_no_more_than_is_to_come_and_never_less_than_has() {
+        let all = budget(usize::MAX, usize::MAX);
+        let mut tape = Tape::new(&all);
+        tape.record(b"0123456789", Some(30)).unwrap();
+        tape.record(b"0123456789", Some(20)).unwrap();
+        tape.record(b"0123456789", Some(10)).unwrap();
+        assert_eq!(all.used(), 30);
+        // Who declared less than came is cut elsewhere.
+        tape.record(b"0123456789", Some(4)).unwrap();
+        assert_eq!((all.used(), tape.len()), (40, 40));
+        assert_eq!(*tape.contents(), *b"0123456789".repeat(4));
+        // A frame that ends one segment and begins another.
+        let all = budget(usize::MAX, usize::MAX);
+        let mut tape = Tape::new(&all);
+        tape.record(&[1; 4000], None).unwrap();
+        tape.record(&[2; 200], Some(300)).unwrap();
+        assert_eq!(all.used(), 4 * KIB + 204);
+        let frames = tape.contents().into_owned();
+        assert_eq!(frames, [vec![1; 4000], vec![2; 200]].concat());
+    }
+
+    #[test]
+    fn a_frame_fits_to_the_last_byte_and_not_beyond() {
+        for (request, total) in [(10, 99), (99, 10)] {
+            let limits = budget(request, total);
+            let mut tape = Tape::new(&limits);
+            assert!(tape.record(b"01234567", None).is_ok());
+            assert!(tape.record(b"89", None).is_ok());
+            assert!(tape.record(b"", None).is_ok());
+            assert!(tape.record(b"x", None).is_err());
+            assert_eq!(limits.used(), 10);
+            assert!(limits.could_hold(10) && !limits.could_hold(11));
+        }
+    }
+
+    #[test]
+    fn what_is_left_of_a_replay_is_known_at_each_frame() {
+        let all = budget(usize::MAX, usize::MAX);
+        let mut tape = Tape::new(&all);
+        assert!(tape.is_empty());
+        tape.record(b"ab", Some(2)).unwrap();
+        tape.record(b"c", Some(1)).unwrap();
+        assert!(!tape.is_empty());
+        let mut replay = tape.play();
+        for (left, frame) in [(3, "ab"), (1, "c")] {
+            assert_eq!(
+                (replay.size_hint().exact(), replay.is_end_stream()),
+                (Some(left), false)
+            );
+            let Poll::Ready(Some(Ok(played))) = super::super::script::poll(&mut replay) else {
+                panic!("all is at hand")
+            };
+            assert_eq!(played.into_data().unwrap(), frame);
+        }
+        assert_eq!(
+            (replay.size_hint().exact(), replay.is_end_stream()),
+            (Some(0), true)
+        );
+    }
+}
