@@ -149,7 +149,7 @@ where
                     let pool = Arc::clone(self);
                     tokio::spawn(async move {
                         if let Ok(Connection::One(one)) = making.await {
-                            pool.put(one);
+                            pool.put_new(one).await;
                         }
                     });
                     return Ok(Taken::Again(Connection::One(one)));
@@ -184,6 +184,13 @@ where
         }
     }
 
+    /// A connection that was just made, once it can be taken: until its task has run, it cannot.
+    async fn put_new(&self, mut connection: Box<One<B>>) {
+        if connection.sender.ready().await.is_ok() {
+            self.put(connection);
+        }
+    }
+
     /// Rule 2: the connection for all, and whether it stood before.
     fn many(self: &Arc<Self>, connect: impl Fn() -> Making<B>) -> (ForAll<B>, bool) {
         let mut many = lock(&self.many);
@@ -199,7 +206,7 @@ where
                 Ok(Connection::One(one)) => {
                     if let Some(pool) = pool.upgrade() {
                         pool.one_by_one.store(true, Ordering::Relaxed);
-                        pool.put(one);
+                        pool.put_new(one).await;
                     }
                     Ok(None)
                 }

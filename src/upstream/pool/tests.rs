@@ -4,10 +4,12 @@ use http::Request;
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::super::clock::ResponseClock;
+use super::super::{Config, Egress, HttpVersion, Leg, Tls, Upstream};
 use super::*;
 
 type Bodies = Full<Bytes>;
@@ -254,6 +256,25 @@ async fn an_upstream_that_turns_out_to_speak_http_1_is_asked_for_nothing_else() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_turns_out_to_speak_http_1_serves_who_waited_for_it() {
+    let pool = pool(false);
+    let (here, _there) = tokio::io::duplex(4096);
+    let here = Mutex::new(Some(here));
+    // As connections are made: their task is there, and has not run yet.
+    let connect = || {
+        let here = lock(&here).take().expect("one is enough");
+        async move {
+            let (sender, connection) = http1::handshake(TokioIo::new(here)).await?;
+            tokio::spawn(connection);
+            let one = One::new(sender, Seen::Bytes(Arc::default()));
+            Ok(Connection::One(Box::new(one)))
+        }
+        .boxed()
+    };
+    opened(pool.take(connect).await);
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_waits_takes_one_that_comes_free_and_the_new_one_is_put_in() {
     let pool = pool(true);
     let (maker, [hand]) = Maker::with_hands();
@@ -458,4 +479,89 @@ async fn an_answer_that_is_cut_or_left_gives_nothing_back() {
     drop(left);
     assert_eq!(lock(&pool.idle).len(), 0);
     assert!(is_closed(&mut end).await);
+}
+
+/// The way to this address, by a pool that holds what the test puts in.
+fn leg(address: std::net::SocketAddr, http_version: HttpVersion) -> Leg<Bodies> {
+    let minute = Duration::from_mins(1);
+    let config = Config {
+        connect_timeout: minute,
+        response_timeout: minute,
+        idle_timeout: minute,
+        read_timeout: minute,
+        max_age: minute,
+        http_version,
+        tls: Tls::default(),
+        egress: Egress::straight(),
+        max_in_flight: 1,
+        queue: 1,
+        queue_timeout: minute,
+    };
+    let tls = super::super::tls::config(&config.tls).unwrap();
+    let root = format!("http://{address}").parse().unwrap();
+    Upstream::new(config, tls, &[]).leg(&root).unwrap()
+}
+
+/// Answers one request, and gives it as it came.
+async fn answering(listener: TcpListener) -> String {
+    let (mut stream, _) = listener.accept().await.unwrap();
+    let mut came = Vec::new();
+    while !came.ends_with(b"\r\n\r\nmutation") {
+        assert_ne!(stream.read_buf(&mut came).await.unwrap(), 0);
+    }
+    let answer = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+    stream.write_all(answer.as_bytes()).await.unwrap();
+    String::from_utf8(came).unwrap()
+}
+
+/// The first rule of upstream.
+#[tokio::test]
+async fn what_was_never_started_on_one_that_closed_is_sent_on_a_new_one() {
+    for http_2 in [false, true] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let leg = leg(listener.local_addr().unwrap(), HttpVersion::Auto);
+        let (here, mut there) = tokio::io::duplex(4096);
+        // The task of a connection that stands, to be ended just when a request was given to it.
+        let task = if http_2 {
+            let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(here))
+                .await
+                .unwrap();
+            let task = tokio::spawn(async move { drop(connection.await) });
+            let standing = Mutex::new(Some(Connection::Many(sender)));
+            let connect = || {
+                let connection = lock(&standing).take().unwrap();
+                async move { Ok(connection) }.boxed()
+            };
+            assert!(!stood(leg.pool.take(connect).await));
+            task
+        } else {
+            let (mut sender, connection) = http1::handshake(TokioIo::new(here)).await.unwrap();
+            let task = tokio::spawn(async move { drop(connection.await) });
+            sender.ready().await.unwrap();
+            leg.pool.one_by_one.store(true, Ordering::SeqCst);
+            leg.pool
+                .put(Box::new(One::new(sender, Seen::Bytes(Arc::default()))));
+            task
+        };
+        settled().await;
+        let upstream = tokio::spawn(answering(listener));
+        let (head, body) = Request::post("/graphql")
+            .body(Full::from("mutation"))
+            .unwrap()
+            .into_parts();
+        let mut sending = Box::pin(leg.send(Box::new(head), body, Instant::now()));
+        assert!((&mut sending).now_or_never().is_none());
+        task.abort();
+        assert_eq!(sending.await.unwrap().status(), 200);
+        let head = upstream.await.unwrap().to_ascii_lowercase();
+        let host = format!("\r\nhost: {}\r\n", leg.authority);
+        assert!(
+            head.starts_with("post /graphql http/1.1\r\n") && head.contains(&host),
+            "{head}"
+        );
+        // Nothing of it was on the one that closed.
+        let mut bytes = Vec::new();
+        there.read_to_end(&mut bytes).await.unwrap();
+        assert!(!String::from_utf8_lossy(&bytes).contains("mutation"));
+    }
 }
