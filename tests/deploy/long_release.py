@@ -1,4 +1,4 @@
-"""A release, made twice in two folders: the same bytes, and all in them that they should hold."""
+"""A release, made twice in two folders and by people with two umasks: the same bytes, and all in them that they should hold."""
 
 import gzip
 import json
@@ -16,13 +16,13 @@ ROOT = pathlib.Path(__file__).parents[2]
 NAME = "fluent-auth-proxy"
 
 
-def released(commit, folder):
+def released(commit, folder, umask):
     """What `deploy/release` makes of a clone there; the tools are those of this folder."""
-    output_of("git", "clone", "--quiet", "--no-hardlinks", str(ROOT), str(folder))
-    output_of("git", "checkout", "--quiet", "--detach", commit, cwd=folder)
+    output_of("git", "clone", "--quiet", "--no-hardlinks", str(ROOT), str(folder), umask=umask)
+    output_of("git", "checkout", "--quiet", "--detach", commit, cwd=folder, umask=umask)
     (folder / "target").mkdir()
     (folder / "target/tools").symlink_to(ROOT / "target/tools")
-    output_of("deploy/release", cwd=folder)
+    output_of("deploy/release", cwd=folder, umask=umask)
     return folder / "target/dist"
 
 
@@ -41,7 +41,7 @@ class Release(unittest.TestCase):
         commit = output_of("git", "rev-parse", "HEAD", cwd=ROOT).strip()
         (ROOT / "target/tools").mkdir(parents=True, exist_ok=True)
         first, second = pathlib.Path(folder.name) / "here", pathlib.Path(folder.name) / "and/elsewhere"
-        cls.dist, cls.again = released(commit, first), released(commit, second)
+        cls.dist, cls.again = released(commit, first, 0o022), released(commit, second, 0o077)
         cls.folders = [str(first), str(second), str(pathlib.Path.home())]
         [cls.archive] = cls.dist.glob("*.tar.gz")
         with tarfile.open(cls.archive) as archive:
