@@ -85,7 +85,10 @@ class Image(unittest.TestCase):
             *[f"--volume={fetched}:/usr/local/cargo/registry", str(ROOT)],
         )
         container = cls.buildah("from", "--pull=never", "fluent-auth-proxy")
-        cls.root = pathlib.Path(cls.buildah("mount", container))
+        # Where another user gets to: buildah's own folders are root's alone.
+        pathlib.Path(folder.name).chmod(0o755)
+        cls.root = pathlib.Path(folder.name) / "root"
+        output_of("cp", "--archive", cls.buildah("mount", container), str(cls.root))
         cls.config = json.loads(cls.buildah("inspect", "--type=image", "fluent-auth-proxy"))["Docker"]["config"]
         cls.files = [path for path in cls.root.rglob("*") if path.is_file() and not path.is_symlink()]
         # As runtimes do.
