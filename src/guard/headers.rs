@@ -136,7 +136,7 @@ fn scrub(headers: &mut HeaderMap, mut also: impl FnMut(&HeaderName, &HeaderValue
     let mut doomed: Vec<HeaderName> = Vec::new();
     let mut lengths = 0;
     for (name, value) in &*headers {
-        if is_of_connection(name.as_str()) | also(name, value) {
+        if also(name, value) || is_of_connection(name.as_str()) {
             doomed.push(name.clone());
         }
         if *name == header::CONNECTION && members(value).any(|name| !is_said_often(name)) {

@@ -259,11 +259,11 @@ fn nearest(key: &str, known: impl Iterator<Item = String>) -> Option<String> {
     const LONGEST: usize = 128;
     let key: String = key.chars().take(LONGEST).collect();
     let length = key.chars().count();
-    let last = |text: &str| text.rsplit('.').next().unwrap_or_default().to_owned();
+    let last = last_part(&key);
     let mut best: Option<(f64, String)> = None;
     for known in known {
         // The right key in the wrong section is nearer than a like section with some other key.
-        let floor = if last(&key) == last(&known) { 0.85_f64 } else { 0.0 };
+        let floor = if last == last_part(&known) { 0.85_f64 } else { 0.0 };
         // Each letter that one has beside the other counts: most need not be looked at closely.
         #[expect(clippy::cast_precision_loss, reason = "keys are short")]
         let most = length.min(known.len()) as f64 / length.max(known.len()).max(1) as f64;
@@ -278,6 +278,10 @@ fn nearest(key: &str, known: impl Iterator<Item = String>) -> Option<String> {
         }
     }
     best.map(|(_, known)| known)
+}
+
+fn last_part(key: &str) -> &str {
+    key.rsplit('.').next().unwrap_or_default()
 }
 
 impl Node {

@@ -85,13 +85,14 @@ async fn one() -> (Box<One<Bodies>>, DuplexStream) {
     (Box::new(one), there)
 }
 
-/// One of HTTP/2.
-async fn many() -> (Connection<Bodies>, DuplexStream) {
+/// Has a hand make one of HTTP/2; gives its other end.
+async fn makes_many(hand: Hand) -> DuplexStream {
     let (here, there) = tokio::io::duplex(4096);
     let executor = TokioExecutor::new();
     let (sender, connection) = http2::handshake(executor, TokioIo::new(here)).await.unwrap();
     tokio::spawn(connection);
-    (Connection::Many(sender), there)
+    assert!(hand.send(Ok(Connection::Many(sender))).is_ok());
+    there
 }
 
 fn clocked(body: Bodies) -> Clocked<Bodies> {
@@ -180,8 +181,7 @@ async fn a_connection_of_http_2_is_made_once_for_all_who_wait() {
         taking(&pool, &maker).await,
         taking(&pool, &maker).await,
     ];
-    let (made, _end) = many().await;
-    assert!(hand.send(Ok(made)).is_ok());
+    let _end = makes_many(hand).await;
     for waiter in waiters {
         assert!(!stood(waiter.await.unwrap()));
     }
@@ -198,8 +198,7 @@ async fn where_it_fails_all_who_waited_are_told_and_the_next_makes_another() {
     for waiter in waiters {
         assert_eq!(waiter.await.unwrap().err().unwrap().to_string(), "no way");
     }
-    let (made, _end) = many().await;
-    assert!(good.send(Ok(made)).is_ok());
+    let _end = makes_many(good).await;
     assert!(!stood(pool.take(|| maker.connect()).await));
     assert_eq!(maker.asked(), 2);
 }
@@ -212,8 +211,7 @@ async fn a_waiter_who_leaves_takes_the_connection_of_http_2_from_nobody() {
     let second = taking(&pool, &maker).await;
     first.abort();
     settled().await;
-    let (made, _end) = many().await;
-    assert!(hand.send(Ok(made)).is_ok());
+    let _end = makes_many(hand).await;
     assert!(!stood(second.await.unwrap()));
     assert_eq!(maker.asked(), 1);
 }
@@ -222,13 +220,11 @@ async fn a_waiter_who_leaves_takes_the_connection_of_http_2_from_nobody() {
 async fn one_of_http_2_that_closed_is_replaced() {
     let pool = pool(false);
     let (maker, [first, second]) = Maker::with_hands();
-    let (made, end) = many().await;
-    assert!(first.send(Ok(made)).is_ok());
+    let end = makes_many(first).await;
     assert!(!stood(pool.take(|| maker.connect()).await));
     drop(end);
     settled().await;
-    let (made, _end) = many().await;
-    assert!(second.send(Ok(made)).is_ok());
+    let _end = makes_many(second).await;
     assert!(!stood(pool.take(|| maker.connect()).await));
 }
 
@@ -393,14 +389,12 @@ async fn a_sweep_closes_those_and_no_other() {
 async fn one_of_http_2_is_not_used_when_it_is_too_old() {
     let pool = pool(false);
     let (maker, [first, second]) = Maker::with_hands();
-    let (made, _end) = many().await;
-    assert!(first.send(Ok(made)).is_ok());
+    let _end = makes_many(first).await;
     assert!(!stood(pool.take(|| maker.connect()).await));
     tokio::time::advance(LIFETIMES.age).await;
     assert!(stood(pool.take(|| maker.connect()).await));
     tokio::time::advance(Duration::from_millis(1)).await;
-    let (made, _other_end) = many().await;
-    assert!(second.send(Ok(made)).is_ok());
+    let _other_end = makes_many(second).await;
     assert!(!stood(pool.take(|| maker.connect()).await));
     assert_eq!(maker.asked(), 2);
 }
@@ -412,8 +406,7 @@ async fn a_sweep_closes_one_of_http_2_that_stands_unused_but_none_that_is_being_
     let waiter = taking(&pool, &maker).await;
     pool.sweep();
     assert!(lock(&pool.many).is_some());
-    let (made, mut end) = many().await;
-    assert!(hand.send(Ok(made)).is_ok());
+    let mut end = makes_many(hand).await;
     assert!(!stood(waiter.await.unwrap()));
     tokio::time::advance(LIFETIMES.idle).await;
     pool.sweep();
