@@ -223,13 +223,20 @@ async fn trouble(what: impl AsyncFnOnce(&mut RedisServer, &Sandbox)) {
     what(&mut redis, &sandbox).await;
     load.for_tokens(&sandbox, 2).await;
     load.end().await;
+    let mut errors = 0;
     for process in &processes {
-        let page = String::from_utf8(process.admin().get("/metrics").await.body.to_vec()).unwrap();
-        assert!(
-            page.contains("fluent_auth_proxy_shared_cache_errors_total"),
-            "{page}"
-        );
+        errors += errors_of_the_store(process).await;
     }
+    assert!(errors > 0, "nobody saw what happened");
+}
+
+/// How often the store failed a process.
+async fn errors_of_the_store(process: &Process) -> u64 {
+    let page = String::from_utf8(process.admin().get("/metrics").await.body.to_vec()).unwrap();
+    let errors = page
+        .lines()
+        .find_map(|line| line.strip_prefix("fluent_auth_proxy_shared_cache_errors_total "));
+    errors.expect("it is told").parse().unwrap()
 }
 
 #[tokio::test]
@@ -264,12 +271,7 @@ async fn no_request_fails_when_the_server_is_full() {
     let mut load = Load::on(&processes);
     load.for_tokens(&sandbox, 2).await;
     load.end().await;
-    let page = String::from_utf8(processes[0].admin().get("/metrics").await.body.to_vec()).unwrap();
-    let line = page
-        .lines()
-        .find(|line| line.starts_with("fluent_auth_proxy_shared_cache_errors_total"));
-    let errors: f64 = line.unwrap().rsplit(' ').next().unwrap().parse().unwrap();
-    assert!(errors >= 1.0, "{page}");
+    assert!(errors_of_the_store(&processes[0]).await > 0);
 }
 
 #[tokio::test]
@@ -552,15 +554,25 @@ async fn a_server_is_spoken_to_by_tls_where_its_url_says_so() {
         }
         command
     };
-    for (trusted, logins) in [(true, 1), (true, 1), (false, 2)] {
-        let process = Process::start(command(trusted)).await;
-        process.client().graphql(ME).await.assert_good();
-        assert_eq!(
-            sandbox.seen().counts().token_requests,
-            logins,
-            "trusted: {trusted}"
-        );
-        process.terminate().await;
+    for (trusted, logins) in [(true, 1), (true, 0), (false, 1)] {
+        // On a machine that is busy enough the store may be too slow for one, which then goes on alone.
+        let mut tries = 0..10;
+        loop {
+            tries.next().expect("the store is in time now and then");
+            let known = sandbox.seen().counts().token_requests;
+            let process = Process::start(command(trusted)).await;
+            process.client().graphql(ME).await.assert_good();
+            let (missed, came) = (
+                errors_of_the_store(&process).await > 0,
+                sandbox.seen().counts().token_requests - known,
+            );
+            process.terminate().await;
+            if missed == trusted {
+                continue;
+            }
+            assert_eq!(came, logins, "trusted: {trusted}");
+            break;
+        }
     }
 }
 
