@@ -38,7 +38,7 @@ use http_body::{Body, Frame, SizeHint};
 pub use self::beginning::{Beginning, overhear};
 pub use self::held::{HoldError, hold};
 pub use self::memory::Memory;
-pub use self::metered::{AnswerError, End, Ending, Metered};
+pub use self::metered::{AnswerError, AtEnd, End, Ending, Metered};
 pub use self::recorder::{BodyLimits, Recorder};
 pub use self::recording::{Outcome, Recording, Tally};
 pub use self::tape::{Replay, Tape, TapeBudget};

@@ -20,7 +20,8 @@ use url::Url;
 
 use crate::authorize::{Answer, Passage, Resend};
 use crate::body::{
-    self, BodyError, BodyLimits, End, Ending, HoldError, Memory, Metered, Recorder, RequestBody, TapeBudget,
+    self, AtEnd, BodyError, BodyLimits, End, Ending, HoldError, Memory, Metered, Recorder, RequestBody,
+    TapeBudget,
 };
 use crate::console::Pages;
 use crate::error::{Accept, Fault, ProxyError};
@@ -44,8 +45,7 @@ const FLUENT_USER: HeaderName = HeaderName::from_static("x-fluent-user");
 /// A caller's body: as it comes, or as it is or was read.
 pub type CallerBody = Either<WatchedBody, Body>;
 /// The body of an answer: upstream's as it comes, or the proxy's own.
-pub type AnswerBody =
-    Either<Box<Metered<upstream::AnswerBody<RequestBody<CallerBody>>, Box<dyn FnOnce(End) + Send>>>, Body>;
+pub type AnswerBody = Either<Box<Metered<upstream::AnswerBody<RequestBody<CallerBody>>, UnderWay>>, Body>;
 
 /// Takes requests without a token and answers them with what Fluent says.
 pub struct Proxy {
@@ -330,24 +330,35 @@ impl Proxy {
         mut exchange: Box<Exchange>,
     ) -> Response<AnswerBody> {
         exchange.answered(answer.status());
-        let on_end: Box<dyn FnOnce(End) + Send> = Box::new(move |End { ending, bytes }| {
-            drop(place);
-            match ending {
-                Ending::Complete => exchange.end(bytes),
-                Ending::CallerGone => exchange.caller_gone(bytes),
-                Ending::Cut => {
-                    exchange.failure = Some(Failure::from(&ProxyError::Cut));
-                    exchange.end(bytes);
-                }
-            }
-        });
-        answer.map(|body| Either::Left(Box::new(Metered::new(body, self.read_timeout, on_end))))
+        let under_way = UnderWay { place, exchange };
+        answer.map(|body| Either::Left(Box::new(Metered::new(body, self.read_timeout, under_way))))
     }
 
     fn route(&self, to: Destination<'_>) -> Result<(&Name, &Route<RequestBody<CallerBody>>), ProxyError> {
         self.instances
             .get_key_value(to.instance.unwrap_or(Name::DEFAULT))
             .ok_or(ProxyError::InstanceUnknown)
+    }
+}
+
+/// An exchange whose answer is on its way to the caller, and its place among those that may be at once.
+pub struct UnderWay {
+    place: Place,
+    exchange: Box<Exchange>,
+}
+
+impl AtEnd for UnderWay {
+    fn at_end(self, End { ending, bytes }: End) {
+        let Self { place, mut exchange } = self;
+        drop(place);
+        match ending {
+            Ending::Complete => exchange.end(bytes),
+            Ending::CallerGone => exchange.caller_gone(bytes),
+            Ending::Cut => {
+                exchange.failure = Some(Failure::from(&ProxyError::Cut));
+                exchange.end(bytes);
+            }
+        }
     }
 }
 

@@ -43,16 +43,28 @@ pub enum AnswerError<E> {
     Broken(#[source] E),
 }
 
-/// Streams an answer unchanged, trailers included, and calls `on_end` once, when dropped.
+/// What is told the end of an answer.
+pub trait AtEnd {
+    /// The answer has ended so.
+    fn at_end(self, end: End);
+}
+
+impl<F: FnOnce(End)> AtEnd for F {
+    fn at_end(self, end: End) {
+        self(end);
+    }
+}
+
+/// Streams an answer unchanged, trailers included, and tells its end once, when dropped.
 ///
 /// An error is told a breath later than it is known. The server throws away what it has not written yet when a body
 /// fails; in the breath it writes, so that a caller never takes an answer that began for a connection that died: some
 /// send a request again, then, a mutation too.
 #[derive(Debug)]
-pub struct Metered<B, F>
+pub struct Metered<B, T>
 where
     B: Body<Data = Bytes>,
-    F: FnOnce(End),
+    T: AtEnd,
 {
     inner: B,
     /// The length that the body declared at its start.
@@ -62,16 +74,16 @@ where
     /// The error that is told next.
     error: Option<AnswerError<B::Error>>,
     failed: bool,
-    on_end: Option<F>,
+    told: Option<T>,
 }
 
-impl<B, F> Metered<B, F>
+impl<B, T> Metered<B, T>
 where
     B: Body<Data = Bytes> + Unpin,
-    F: FnOnce(End) + Unpin,
+    T: AtEnd + Unpin,
 {
     /// Wraps an answer; `read_timeout` is the longest pause between two chunks.
-    pub fn new(inner: B, read_timeout: Duration, on_end: F) -> Self {
+    pub fn new(inner: B, read_timeout: Duration, told: T) -> Self {
         let mut metered = Self {
             declared: inner.size_hint().exact(),
             inner,
@@ -82,7 +94,7 @@ where
             },
             error: None,
             failed: false,
-            on_end: Some(on_end),
+            told: Some(told),
         };
         metered.look_for_end();
         metered
@@ -100,7 +112,7 @@ where
     }
 
     /// Takes a breath before the error is told.
-    fn fail<T>(&mut self, error: AnswerError<B::Error>, cx: &Context<'_>) -> Poll<T> {
+    fn fail<P>(&mut self, error: AnswerError<B::Error>, cx: &Context<'_>) -> Poll<P> {
         self.error = Some(error);
         self.end.ending = Ending::Cut;
         cx.waker().wake_by_ref();
@@ -109,17 +121,17 @@ where
 }
 
 /// The error is never pinned.
-impl<B, F> Unpin for Metered<B, F>
+impl<B, T> Unpin for Metered<B, T>
 where
     B: Body<Data = Bytes> + Unpin,
-    F: FnOnce(End) + Unpin,
+    T: AtEnd + Unpin,
 {
 }
 
-impl<B, F> Body for Metered<B, F>
+impl<B, T> Body for Metered<B, T>
 where
     B: Body<Data = Bytes> + Unpin,
-    F: FnOnce(End) + Unpin,
+    T: AtEnd + Unpin,
 {
     type Data = Bytes;
     type Error = AnswerError<B::Error>;
@@ -169,14 +181,14 @@ where
     }
 }
 
-impl<B, F> Drop for Metered<B, F>
+impl<B, T> Drop for Metered<B, T>
 where
     B: Body<Data = Bytes>,
-    F: FnOnce(End),
+    T: AtEnd,
 {
     fn drop(&mut self) {
-        if let Some(on_end) = self.on_end.take() {
-            on_end(self.end);
+        if let Some(told) = self.told.take() {
+            told.at_end(self.end);
         }
     }
 }

@@ -6,7 +6,7 @@ use super::*;
 /// What was told at the end, each time.
 type Told = Arc<Mutex<Vec<End>>>;
 
-fn meter(script: Script) -> (Metered<Script, impl FnOnce(End) + Unpin>, Told) {
+fn meter(script: Script) -> (Metered<Script, impl AtEnd + Unpin>, Told) {
     let told = Told::default();
     let ends = Arc::clone(&told);
     let metered = Metered::new(script, Duration::from_mins(2), move |end| {
