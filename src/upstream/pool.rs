@@ -143,7 +143,11 @@ where
         let _waits = Waits::new(&self.waiting);
         loop {
             tokio::select! {
-                made = &mut making => return made.map(Taken::New),
+                made = &mut making => {
+                    // One may have come free in the moment in which making one failed.
+                    let freed = |error| self.take_idle().map(|one| Taken::Again(Connection::One(one))).ok_or(error);
+                    return made.map(Taken::New).or_else(freed);
+                }
                 () = self.freed.notified() => {
                     let Some(one) = self.take_idle() else { continue };
                     let pool = Arc::clone(self);

@@ -346,6 +346,21 @@ async fn a_failure_to_connect_is_told_to_who_waits_for_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_failure_to_connect_is_none_for_who_can_have_one_that_came_free() {
+    // Both come in the same moment, and which of them is seen first is left to chance.
+    for _ in 0..50 {
+        let pool = pool(true);
+        let (maker, [hand]) = Maker::with_hands();
+        let waiter = taking(&pool, &maker).await;
+        let (freed, _end) = one().await;
+        let wanted = freed.opened;
+        pool.put(freed);
+        assert!(hand.send(Err("no way".into())).is_ok());
+        assert_eq!(opened(waiter.await.unwrap()), (wanted, true));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn none_is_used_that_stood_unused_too_long() {
     let pool = pool(true);
     let (kept, mut end) = one().await;
