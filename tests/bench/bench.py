@@ -7,6 +7,7 @@ made within its round, so that what disturbs the machine for longer than a turn 
 
 import argparse
 import json
+import math
 import os
 import random
 import re
@@ -65,8 +66,8 @@ class Process:
         """Seconds of CPU time so far: user, system."""
         user = system = total = 0
         for pid in self.pids():
-            for task in Path(f"/proc/{pid}/task").iterdir():
-                total += int((task / "schedstat").read_text().split()[0])
+            # The clock of the process (clock_getcpuclockid(3)), which goes on counting threads that have ended.
+            total += time.clock_gettime_ns((~pid << 3) | 2)
             fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
             user, system = user + int(fields[11]), system + int(fields[12])
         share = user / (user + system) if user + system else 0
@@ -115,9 +116,9 @@ class Bench:
         self.certificate()
         files = self.dir / "files"
         files.mkdir()
-        for name, size in (("1k", 1 << 10), ("64k", 1 << 16), ("1m", 1 << 20), ("64m", 1 << 26), ("1g", GIB)):
-            with open(files / name, "wb") as file:
-                file.truncate(size)
+        for size in (1, 64, 1024, 65536, 1048576):
+            with open(files / str(size), "wb") as file:
+                file.truncate(size << 10)
         self.plain, self.tls = free_port(), free_port()
         self.upstream()
         self.sinks = {
@@ -167,13 +168,14 @@ class Bench:
         process = self.start([self.load_program, "sink", "127.0.0.1:0", *arguments], OTHER_CORE, f"sink{len(arguments)}")
         return int(json.loads(process.child.stdout.readline())["address"].rsplit(":", 1)[1])
 
-    def proxy(self, name, scheme, instances=0):
-        """Starts one proxy to an upstream that speaks `scheme`; ours with so many instances more."""
+    def proxy(self, name, scheme, instances=0, workers=1):
+        """Starts one proxy to an upstream that speaks `scheme`; ours with so many instances more. Of several workers each
+        has a core, and load and upstream what is left of the second."""
         listen = free_port()
         folder = self.folder(f"{name}-{scheme}-{listen}")
         values = {
             "dir": folder, "listen": listen, "token": TOKEN, "ca": self.dir / "ca.pem", "scheme": scheme,
-            "upstream": self.tls if scheme == "https" else self.plain, "sink": self.sinks[scheme],
+            "workers": workers, "upstream": self.tls if scheme == "https" else self.plain, "sink": self.sinks[scheme],
         }
         env = {}
         if name == "nginx":
@@ -192,7 +194,7 @@ class Bench:
                         "tls_params": {"tls_minimum_protocol_version": "TLSv1_3", "tls_maximum_protocol_version": "TLSv1_3"},
                         "validation_context": {"trusted_ca": {"filename": str(values["ca"])}}}}})
             text = filled("envoy.yaml", {**values, "tls": f"transport_socket: {tls}" if scheme == "https" else ""})
-            command = [self.arguments.envoy, "-c", folder / "config.yaml", "--concurrency", "1", "--log-level", "error",
+            command = [self.arguments.envoy, "-c", folder / "config.yaml", "--concurrency", workers, "--log-level", "error",
                        "--use-dynamic-base-id"]
         else:
             text = filled("ours.toml", values)
@@ -203,7 +205,8 @@ class Bench:
             env = {"FLUENT_PASSWORD": "bench", "FLUENT_CLIENT_SECRET": "bench"}
         (folder / ("config.yaml" if name == "envoy" else "config")).write_text(text)
         started = time.monotonic()
-        process = self.start(command, PROXY_CORE, folder.name, env)
+        cores = PROXY_CORE if workers == 1 else f"{PROXY_CORE},{OTHER_CORE}"
+        process = self.start(command, cores, folder.name, env)
         process.port, process.name = listen, name
         process.upload = "/upload" if name in PEERS else "/instances/sink/upload"
         process.start_seconds = self.answers(listen, started)
@@ -221,15 +224,32 @@ class Bench:
     def load(self, command, port, *arguments):
         done = subprocess.run(
             ["taskset", "-c", str(OTHER_CORE), self.load_program, command, f"127.0.0.1:{port}", *map(str, arguments)],
-            capture_output=True, text=True)
-        told = json.loads(done.stdout or "{}")
-        if done.returncode:
-            raise RuntimeError(told.get("error", done.stderr))
-        return told
+            stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        return told_by(done.returncode, done.stdout, done.stderr)
+
+    def steady(self, proxy, connections, path):
+        """A closed loop on connections that stand: what it tells, and what the proxy took for it."""
+        loop = subprocess.Popen(
+            ["taskset", "-c", str(OTHER_CORE), self.load_program, "closed", f"127.0.0.1:{proxy.port}", "--connections",
+             str(connections), "--path", path, "--seconds", str(self.arguments.seconds)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        loop.stdout.readline()
+        before = proxy.cpu()
+        out, errors = loop.communicate("\n")
+        after = proxy.cpu()
+        return told_by(loop.returncode, out, errors), before, after
 
     def stop(self):
         for process in reversed(self.running):
             process.stop()
+
+
+def told_by(code, out, errors):
+    """The last line of the load program."""
+    told = json.loads((out.strip() or "{}").splitlines()[-1])
+    if code:
+        raise RuntimeError(told.get("error", errors))
+    return told
 
 
 def nginx():
@@ -248,10 +268,7 @@ class CpuPerRequest:
             self.title += f", {connections:,} connections"
 
     def measure(self, bench, proxy):
-        before = proxy.cpu()
-        told = bench.load("closed", proxy.port, "--connections", self.connections, "--path", self.path, "--seconds",
-                          bench.arguments.seconds)
-        after = proxy.cpu()
+        told, before, after = bench.steady(proxy, self.connections, self.path)
         user, system = (b - a for a, b in zip(before["ticks"], after["ticks"]))
         proxy.notes = {"user_share": user / max(1, user + system), "rps": told["requests"] / told["seconds"]}
         return (after["total"] - before["total"]) / told["requests"] * 1e6
@@ -408,12 +425,29 @@ class ManyInstances(CpuPerRequest):
         return cost
 
 
-class Body(CpuPerRequest):
-    """Answers of a size."""
+class Workers(CpuPerRequest):
+    """So many workers, a core each."""
 
-    def __init__(self, scheme, name):
-        super().__init__(scheme, connections=4, path=f"/{name}")
-        self.title = f"{self.what}, answers of {name}"
+    def __init__(self, scheme, workers):
+        super().__init__(scheme)
+        self.workers = workers
+        self.title = f"{self.what}, {workers} worker{'s' if workers > 1 else ''}"
+
+    def measure(self, bench, proxy):
+        again = bench.proxy(proxy.name, self.scheme, workers=self.workers)
+        bench.load("closed", again.port, "--seconds", 0.5)
+        cost = super().measure(bench, again)
+        bench.running.remove(again)
+        again.stop()
+        return cost
+
+
+class Body(CpuPerRequest):
+    """Answers of so many KiB."""
+
+    def __init__(self, scheme, size):
+        super().__init__(scheme, connections=4, path=f"/{size}")
+        self.title = f"{self.what}, answers of {size:,} KiB"
 
 
 MEASURES = {
@@ -434,11 +468,16 @@ MEASURES = {
     "grow-up": lambda: StreamGrowth("up"),
     "start": Start,
 }
-# How the cost grows; not among the figures that are measured when nothing is named.
+# How the cost grows; not among the figures that are measured when nothing is named. What grows, and how far.
+GROWING = {
+    "conn": ("connections", (16, 256, 1024, 4096), lambda count: CpuPerRequest("http", connections=count)),
+    "instances": ("instances", (1, 30, 1000), lambda count: ManyInstances("http", count)),
+    "workers": ("workers", (1, 2), lambda count: Workers("http", count)),
+    "body": ("KiB of an answer", (1, 64, 1024, 65536, 1048576), lambda size: Body("http", size)),
+}
 GROWTH = {
-    **{f"conn-{count}": (lambda count=count: CpuPerRequest("http", connections=count)) for count in (16, 256, 1024, 4096)},
-    **{f"instances-{count}": (lambda count=count: ManyInstances("http", count)) for count in (1, 30, 1000)},
-    **{f"body-{name}": (lambda name=name: Body("http", name)) for name in ("1k", "64k", "1m", "64m")},
+    f"{name}-{step}": (lambda make=make, step=step: make(step))
+    for name, (_, steps, make) in GROWING.items() for step in steps
 }
 KNOWN = {**MEASURES, **GROWTH}
 
@@ -507,6 +546,41 @@ def plot(results, names):
             f'font-size="12"><rect width="100%" height="100%" fill="#fff"/>{legend}{line}{"".join(parts)}</svg>\n')
 
 
+def plot_growth(results, names):
+    """What a request costs as each thing grows, in microseconds; both axes tell how many times more."""
+    drawn = [name for name in names if name != "other build"]
+    colours = dict(zip(drawn, ("#222", "#2a78d6", "#1baf7a", "#c2571a")))
+    side, left, top, parts, place = 230, 60, 50, [], 0
+    for key, (what, steps, _) in GROWING.items():
+        known = [step for step in steps if f"{key}-{step}" in results]
+        lines = {name: [(step, statistics.median(results[f"{key}-{step}"]["values"][name])) for step in known] for name in drawn}
+        costs = [cost for line in lines.values() for _, cost in line if cost == cost]
+        if len(known) < 2 or not costs:
+            continue
+        low, high = math.log10(min(costs) / 1.5), math.log10(max(costs) * 1.5)
+        start = left + place * (side + 80)
+        x = lambda step: start + side * math.log(step / known[0]) / math.log(known[-1] / known[0])
+        y = lambda cost: top + side * (high - math.log10(cost)) / (high - low)
+        parts.append(f'<rect x="{start}" y="{top}" width="{side}" height="{side}" fill="none" stroke="#bbb"/>')
+        parts.append(f'<text x="{start + side / 2}" y="{top + side + 34}" text-anchor="middle">{what}</text>')
+        for step in known:
+            parts.append(f'<text x="{x(step):.0f}" y="{top + side + 16}" text-anchor="middle" font-size="10">{step:,}</text>')
+        for name, line in lines.items():
+            dots = [(x(step), y(cost), cost) for step, cost in line if cost == cost]
+            points = " ".join(f"{across:.1f},{down:.1f}" for across, down, _ in dots)
+            parts.append(f'<polyline points="{points}" fill="none" stroke="{colours[name]}" stroke-width="2"/>')
+            for across, down, cost in dots:
+                parts.append(f'<circle cx="{across:.1f}" cy="{down:.1f}" r="3" fill="{colours[name]}"/>')
+                if name == OURS:
+                    parts.append(f'<text x="{across:.0f}" y="{down - 8:.0f}" text-anchor="middle" font-size="10">{cost:,.0f}</text>')
+        place += 1
+    legend = "".join(f'<rect x="{left + 150 * index}" y="12" width="10" height="10" fill="{colours[name]}"/>'
+                     f'<text x="{left + 150 * index + 15}" y="21">{name}</text>' for index, name in enumerate(drawn))
+    return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {left + place * (side + 80)} {top + side + 50}" '
+            f'font-family="sans-serif" font-size="12"><rect width="100%" height="100%" fill="#fff"/>{legend}{"".join(parts)}'
+            "</svg>\n")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ours", required=True, help="the proxy")
@@ -520,13 +594,14 @@ def main():
     parser.add_argument("--quick", action="store_true", help="large bodies of 64 MiB")
     parser.add_argument("--profile", type=Path, help="where perf's samples of the proxy under the first measure go")
     parser.add_argument("--plot", type=Path, help="where the ratios go as a picture")
+    parser.add_argument("--plot-growth", type=Path, help="where what grows goes as a picture")
     parser.add_argument("--json", type=Path, help="where the figures go")
     arguments = parser.parse_args()
     keys = arguments.measure.split(",")
     for key in keys:
         if key not in KNOWN:
             parser.error(f"--measure: {key} is none of {', '.join(KNOWN)}")
-    arguments.large, arguments.large_bytes = ("/64m", 1 << 26) if arguments.quick else ("/1g", GIB)
+    arguments.large, arguments.large_bytes = ("/65536", 1 << 26) if arguments.quick else ("/1048576", GIB)
     names = [OURS, *filter(None, arguments.peers.split(","))]
     if arguments.against:
         names.append("other build")
@@ -565,6 +640,8 @@ def main():
         arguments.json.write_text(json.dumps(results, indent=1))
     if arguments.plot:
         arguments.plot.write_text(plot(results, names))
+    if arguments.plot_growth:
+        arguments.plot_growth.write_text(plot_growth(results, names))
     print(f"\n{table(results, names)}")
 
 

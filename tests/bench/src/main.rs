@@ -1,4 +1,4 @@
-//! Load for measurements, and a place for large bodies to end; each command prints one line of JSON.
+//! Load for measurements, and a place for large bodies to end; each command ends with a line of JSON.
 //!
 //! Every connection has a thread that blocks: nothing here is clever, so that what is measured is the proxy. Latency
 //! counts from the time at which a request was due, so that a proxy that falls behind cannot hide it.
@@ -23,7 +23,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Each connection asks as soon as it has its answer; tells how many were answered.
+    /// Opens connections, asks once on each and says so; given a line, or none at all, each asks as soon as it has its
+    /// answer; tells how many were answered.
     Closed {
         address: SocketAddr,
         #[arg(long, default_value = "/graphql")]
