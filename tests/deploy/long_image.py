@@ -1,4 +1,4 @@
-"""The image, built by buildah from the Dockerfile and run as the Dockerfile says.
+"""The image for both architectures, built by buildah from the Dockerfile and run as the Dockerfile says.
 
 No image can be pulled here, so the bases are made, under the names that the Dockerfile takes: Debian with this machine's
 Rust, and certificates alone. bubblewrap takes the place of the container's runtime, and QEMU that of a machine of the
@@ -205,3 +205,7 @@ class Image:
 
 class Amd64(Image, unittest.TestCase):
     architecture = "amd64"
+
+
+class Arm64(Image, unittest.TestCase):
+    architecture = "arm64"
