@@ -84,7 +84,7 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Overheard<B> {
 mod tests {
     use http_body_util::BodyExt as _;
 
-    use super::super::script::{Script, Step, data};
+    use super::super::script::{Script, Step, data, poll};
     use super::*;
 
     #[tokio::test]
@@ -99,5 +99,20 @@ mod tests {
         assert_eq!(rest.to_bytes(), "def");
         assert_eq!(beginning.take(), b"abcd");
         assert_eq!(beginning.take(), b"");
+    }
+
+    #[test]
+    fn a_body_that_is_overheard_tells_its_length_and_its_end_as_before() {
+        let (mut body, _) = overhear(Script::of(&["abc"]).declaring(3).announcing_its_end(), 4);
+        assert_eq!((body.size_hint().exact(), body.is_end_stream()), (Some(3), false));
+        assert!(poll(&mut body).is_ready());
+        assert_eq!((body.size_hint().exact(), body.is_end_stream()), (Some(0), true));
+    }
+
+    #[test]
+    fn what_was_overheard_is_in_no_log() {
+        let beginning = Beginning::default();
+        beginning.add(b"secret");
+        assert_eq!(format!("{beginning:?}"), "Beginning { .. }");
     }
 }

@@ -117,6 +117,31 @@ mod tests {
         assert_eq!(memory.used(), 0);
     }
 
+    #[test]
+    fn it_doubles_as_it_grows_and_counts_all_that_it_allocates() {
+        let memory = Memory::new(usize::MAX);
+        let mut held = Held {
+            bytes: Vec::new(),
+            expected: 2,
+            share: memory.share(),
+        };
+        let mut sizes = Vec::new();
+        for byte in 0..9 {
+            held.add(&[byte]).unwrap();
+            assert_eq!(held.bytes.capacity(), memory.used());
+            sizes.push(memory.used());
+        }
+        assert_eq!(sizes, [2, 2, 4, 4, 8, 8, 8, 8, 16]);
+        assert_eq!(held.bytes, [0, 1, 2, 3, 4, 5, 6, 7, 8]);
+    }
+
+    #[tokio::test]
+    async fn it_grows_by_what_is_needed_where_there_is_memory_for_no_more() {
+        let memory = Memory::new(3);
+        let held = hold(Script::of(&["ab", "c"]), LIMITS, &memory).await.unwrap();
+        assert_eq!((&*held, memory.used()), (&b"abc"[..], 3));
+    }
+
     #[tokio::test]
     async fn what_came_in_parts_is_held_whole() {
         let parts = [data("ab"), Step::Pending, data("c"), Step::Trailers];

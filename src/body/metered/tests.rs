@@ -64,6 +64,35 @@ fn nobody_asks_again_after_a_declared_length() {
 }
 
 #[test]
+fn nobody_asks_again_after_trailers() {
+    for (declared, ending) in [(3, Ending::Complete), (4, Ending::CallerGone)] {
+        let (mut metered, told) = meter(Script::new([data("abc"), Step::Trailers]).declaring(declared));
+        assert!(poll(&mut metered).is_ready() && poll(&mut metered).is_ready());
+        drop(metered);
+        assert_eq!(*told.lock().unwrap(), [End { ending, bytes: 3 }]);
+    }
+    let (mut metered, told) = meter(Script::new([Step::Trailers]));
+    assert!(poll(&mut metered).is_ready());
+    drop(metered);
+    assert_eq!(told.lock().unwrap()[0].ending, Ending::Complete);
+}
+
+#[test]
+fn an_error_is_told_before_the_end_and_nothing_after_it() {
+    for steps in [
+        vec![data("ab"), Step::Fail],
+        vec![data("ab"), Step::Fail, data("c")],
+    ] {
+        let (mut metered, _) = meter(Script::new(steps).announcing_its_end());
+        assert!(poll(&mut metered).is_ready() && poll(&mut metered).is_pending());
+        assert!(!metered.is_end_stream());
+        assert!(matches!(poll(&mut metered), Poll::Ready(Some(Err(_)))));
+        assert!(metered.is_end_stream());
+        assert!(matches!(poll(&mut metered), Poll::Ready(None)));
+    }
+}
+
+#[test]
 fn trailers_pass() {
     let (mut metered, _) = meter(Script::new([Step::Trailers]));
     let Poll::Ready(Some(Ok(frame))) = poll(&mut metered) else {

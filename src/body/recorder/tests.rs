@@ -55,6 +55,36 @@ fn law_1_frames_pass_uncopied() {
 }
 
 #[test]
+fn a_tally_tells_what_has_come_so_far_and_outlives_the_body() {
+    let (mut recorder, _recording, _) = record(Script::of(&["ab", "c"]));
+    let tally = recorder.tally();
+    assert_eq!(tally.bytes(), 0);
+    assert!(poll(&mut recorder).is_ready());
+    assert_eq!(tally.bytes(), 2);
+    drain(&mut recorder);
+    drop(recorder);
+    assert_eq!(tally.bytes(), 3);
+    let (nothing, _recording, _) = record(Script::of(&[]).declaring(0));
+    assert_eq!(nothing.tally().bytes(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_the_end_is_woken_by_it_and_not_by_a_chunk() {
+    let (mut recorder, recording, _) = record(Script::of(&["ab", "c"]).declaring(3));
+    let waits = tokio::spawn(async move {
+        recording.ended().await;
+        recording.outcome()
+    });
+    tokio::task::yield_now().await;
+    assert!(poll(&mut recorder).is_ready());
+    tokio::task::yield_now().await;
+    assert!(!waits.is_finished());
+    assert!(poll(&mut recorder).is_ready());
+    let outcome = tokio::time::timeout(Duration::from_secs(1), waits).await;
+    assert_eq!(outcome.unwrap().unwrap(), Outcome::Finished);
+}
+
+#[test]
 fn trailers_of_requests_are_dropped() {
     let (mut recorder, recording, _) = record(Script::new([data("a"), Step::Trailers]));
     assert!(matches!(poll(&mut recorder), Poll::Ready(Some(Ok(frame))) if frame.is_data()));
@@ -225,7 +255,9 @@ fn law_7_an_empty_body_costs_nothing() {
 #[test]
 fn an_empty_body_that_does_not_say_so_has_a_tape() {
     let (mut recorder, recording, _) = record(Script::of(&[]));
+    assert_eq!(recorder.size_hint().exact(), None);
     assert_eq!(drain(&mut recorder), (Vec::new(), None));
+    assert_eq!(recorder.size_hint().exact(), Some(0));
     assert_eq!(recording.outcome(), Outcome::Finished);
     assert!(recording.take_tape().unwrap().is_empty());
 }
@@ -254,12 +286,14 @@ fn both_attempts_are_one_type() {
     let mut first = RequestBody::First(Box::new(recorder));
     assert_eq!(first.size_hint().exact(), Some(3));
     assert_eq!(drain(&mut first), (b"abc".to_vec(), None));
+    assert!(first.is_end_stream());
     let replay = recording.take_tape().unwrap().play();
     assert!(recording.take_tape().is_none());
     let mut second = RequestBody::<Script>::Again(replay);
     assert!(!second.is_end_stream());
     assert_eq!(second.size_hint().exact(), Some(3));
     assert_eq!(drain(&mut second), (b"abc".to_vec(), None));
+    assert!(second.is_end_stream());
 }
 
 #[test]
