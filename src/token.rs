@@ -261,3 +261,14 @@ impl From<Trouble> for GrantError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_named_by_its_generation_and_never_shown() {
+        let token = AccessToken::new(&Secret::new("T-secret".to_owned()), 7).unwrap();
+        assert_eq!(format!("{token:?}"), "AccessToken(generation 7)");
+    }
+}

@@ -120,6 +120,7 @@ fn rule_4_the_required_header_stands_there_once_and_whole() {
         &["Open sesame"],
         &["open sesame "],
         &["open sesamf"],
+        &["nepo sesame"],
         &["open sesame", "open sesame"],
         &["open sesame", "x"],
         &["open sesame, open sesame"],

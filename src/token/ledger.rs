@@ -381,6 +381,63 @@ mod tests {
     }
 
     #[test]
+    fn a_refusal_elsewhere_is_news_once_and_holds_until_it_is_over() {
+        let (mut ledger, now) = ledger();
+        let credentials = credentials("pw");
+        let GrantError::Refused(refusal) = REFUSED else {
+            unreachable!()
+        };
+        let until = now + COOL_DOWN;
+        assert!(ledger.learn_refusal(now, credentials, refusal, until));
+        assert!(!ledger.learn_refusal(now, credentials, refusal, until + COOL_DOWN));
+        let kept = ledger.check(now, &credentials).unwrap_err();
+        assert!(matches!(kept, TokenError::Refused { retry_after, .. } if retry_after == COOL_DOWN));
+        ledger.check(until, &credentials).unwrap();
+        assert!(ledger.learn_refusal(until, credentials, refusal, until + COOL_DOWN));
+        assert!(ledger.check(until, &credentials).is_err());
+    }
+
+    #[test]
+    fn counted_logins_elsewhere_take_places_until_the_store_tells_otherwise() {
+        let (mut ledger, now) = ledger();
+        let credentials = credentials("pw");
+        ledger.learn_counted(vec![now; MOST_IN_WINDOW]);
+        assert_eq!(ledger.check(now, &credentials).unwrap_err().retry_after(), WINDOW);
+        ledger.learn_counted(vec![now; MOST_IN_WINDOW - 1]);
+        ledger.check(now, &credentials).unwrap();
+    }
+
+    #[test]
+    fn what_ended_here_counts_beside_what_a_store_knows_and_nothing_counts_twice() {
+        for (known, places_left) in [(Known::Here, false), (Known::Shared, true)] {
+            let (mut ledger, now) = ledger();
+            for password in ["wrong", "wrong too"] {
+                let permit = ledger.permit(now, credentials(password)).unwrap();
+                let _ = ledger.fail(permit, now, &REFUSED, COOL_DOWN, known);
+            }
+            ledger.learn_counted(vec![now; 2]);
+            assert_eq!(ledger.check(now, &credentials("right")).is_ok(), places_left);
+        }
+    }
+
+    #[test]
+    fn a_token_elsewhere_shows_that_credentials_are_good_where_it_is_newer_than_what_holds_them() {
+        let (mut ledger, now) = ledger();
+        let credentials = credentials("pw");
+        let second = Duration::from_secs(1);
+        fail(&mut ledger, now + second, credentials, REFUSED);
+        for issued_at in [now, now + second] {
+            ledger.learn_token(credentials, issued_at);
+            assert!(ledger.check(now + second, &credentials).is_err());
+        }
+        ledger.learn_token(credentials, now + 2 * second);
+        ledger.check(now + 2 * second, &credentials).unwrap();
+        // Accepted credentials are not held by the window.
+        ledger.learn_counted(vec![now; MOST_IN_WINDOW]);
+        ledger.check(now + 2 * second, &credentials).unwrap();
+    }
+
+    #[test]
     fn clearing_refusals_does_not_open_the_window() {
         let (mut ledger, now) = ledger();
         let credentials = credentials("pw");

@@ -258,6 +258,20 @@ fn what_is_ours_is_set_once_and_via_behind_what_stands_there() {
 }
 
 #[test]
+fn what_tells_of_a_body_is_forgotten_and_nothing_else() {
+    let mut headers = map(&[
+        ("content-length", "3"),
+        ("content-md5", "x"),
+        ("digest", "x"),
+        ("content-digest", "x"),
+        ("repr-digest", "x"),
+        ("content-type", "application/json"),
+    ]);
+    forget_body(&mut headers);
+    assert_eq!(headers, map(&[("content-type", "application/json")]));
+}
+
+#[test]
 fn a_response_keeps_the_id_that_upstream_gave() {
     let id = HeaderValue::from_static("ours");
     let mut named = map(&[("x-request-id", "theirs")]);

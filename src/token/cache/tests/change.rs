@@ -98,8 +98,10 @@ async fn rule_13_the_same_credentials_again_change_nothing() {
     let (cache, judge) = start(&users);
     let source = cache.source("default", "default").unwrap();
     source.obtain().await.unwrap();
+    let before = source.slot();
     assert_eq!(cache.change(&told(&users)), 0);
     assert_eq!(cache.change(&BTreeMap::new()), 0);
+    assert!(Arc::ptr_eq(&source.slot(), &before));
     assert_eq!(
         cache
             .source("eu", "default")

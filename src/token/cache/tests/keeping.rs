@@ -29,6 +29,18 @@ async fn rule_11_the_default_user_is_kept_logged_in_without_traffic_and_no_other
 }
 
 #[tokio::test(start_paused = true)]
+async fn rule_11_nobody_is_kept_logged_in_by_a_cache_that_is_gone() {
+    let endpoint = Endpoint::new_each_time();
+    let (cache, source, _) = cache(&endpoint);
+    cache.keep_default();
+    settle().await;
+    drop(cache);
+    sleep(HOUR * 10).await;
+    assert_eq!(endpoint.asked(), 1);
+    assert!(source.ready().is_none());
+}
+
+#[tokio::test(start_paused = true)]
 async fn rule_11_the_keeper_waits_out_trouble_and_refusals() {
     let endpoint = Endpoint::open(|n| match n {
         1..=5 => Err(UNREACHABLE),
