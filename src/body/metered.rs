@@ -102,7 +102,11 @@ where
 
     /// Nobody may ask again after the last byte, so the end is looked for with each.
     fn look_for_end(&mut self) {
-        if self.declared.is_some_and(|declared| self.end.bytes >= declared) || self.inner.is_end_stream() {
+        let is_over = match self.declared {
+            Some(declared) => self.end.bytes >= declared,
+            None => self.inner.is_end_stream(),
+        };
+        if is_over {
             self.end.ending = Ending::Complete;
         }
     }
@@ -173,7 +177,7 @@ where
     }
 
     fn is_end_stream(&self) -> bool {
-        self.failed || self.error.is_none() && self.inner.is_end_stream()
+        self.failed || self.error.is_none() && !self.is_short() && self.inner.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

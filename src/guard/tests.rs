@@ -1,4 +1,6 @@
 use std::net::Ipv4Addr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use http::{HeaderValue, header};
 
@@ -331,6 +333,19 @@ fn a_payload_is_told_by_the_body() {
     use http_body_util::{Empty, Full};
     assert_eq!(Payload::of(&Empty::<bytes::Bytes>::new()), Payload::Empty);
     assert_eq!(Payload::of(&Full::new(bytes::Bytes::new())), Payload::Empty);
+    // Either is enough: the head that ended the stream, or the length of nothing.
+    for (ended, length, payload) in [
+        (true, None, Payload::Empty),
+        (false, Some(0), Payload::Empty),
+        (false, None, Payload::Present),
+        (false, Some(1), Payload::Present),
+    ] {
+        assert_eq!(
+            Payload::of(&Says { ended, length }),
+            payload,
+            "{ended} {length:?}"
+        );
+    }
     assert_eq!(
         Payload::of(&Full::new(bytes::Bytes::from_static(b"x"))),
         Payload::Present
@@ -341,4 +356,31 @@ fn a_payload_is_told_by_the_body() {
 fn the_comparison_looks_at_every_byte() {
     assert!(same(b"", b"") && same(b"abc", b"abc"));
     assert!(!same(b"abc", b"abd") && !same(b"abc", b"ab") && !same(b"ab", b"abc") && !same(b"", b"a"));
+}
+
+/// A body that says this of itself.
+struct Says {
+    ended: bool,
+    length: Option<u64>,
+}
+
+impl http_body::Body for Says {
+    type Data = bytes::Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<bytes::Bytes>, Self::Error>>> {
+        panic!("nobody reads it")
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.ended
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.length
+            .map_or_else(http_body::SizeHint::new, http_body::SizeHint::with_exact)
+    }
 }

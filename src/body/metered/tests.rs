@@ -116,6 +116,12 @@ fn law_4_an_answer_that_ends_early_is_cut() {
     let (error, end) = run(Script::of(&["ab"]).declaring(3));
     assert_eq!(end, cut(2));
     assert_eq!(error.unwrap(), "the answer ended before its declared length");
+    let (error, end) = run(Script::of(&["ab"]).declaring(3).announcing_its_end());
+    assert_eq!(
+        (error.is_some(), end.ending),
+        (true, Ending::Cut),
+        "however it is announced"
+    );
     let (error, end) = run(Script::new([data("ab"), Step::Trailers]).declaring(3));
     assert_eq!((error.is_some(), end), (true, cut(2)));
     let (error, end) = run(Script::new([data("abc"), Step::Fail]));

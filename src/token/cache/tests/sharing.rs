@@ -216,6 +216,22 @@ impl Fleet {
 }
 
 #[tokio::test(start_paused = true)]
+async fn rule_12_who_may_not_log_in_looks_every_five_seconds() {
+    let endpoint = Endpoint::open(|_| Err(REFUSED));
+    let fleet = Fleet::start(1, &endpoint);
+    let [(cache, _)] = &fleet.processes[..] else {
+        panic!("it is one")
+    };
+    cache.keep_default();
+    sleep(Duration::from_secs(1)).await;
+    fleet.board.content.lock().unwrap().asked = 0;
+    sleep(Duration::from_mins(1)).await;
+    let asked = fleet.board.content.lock().unwrap().asked;
+    assert_eq!(asked, 60 / 5);
+    assert_eq!(endpoint.asked(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn rule_12_twenty_processes_on_an_empty_store_cost_one_login() {
     let endpoint = Endpoint::new_each_time();
     let fleet = Fleet::start(20, &endpoint);
