@@ -135,6 +135,7 @@ mod tests {
     #[test]
     fn rule_1_a_process_has_a_pseudonym() {
         assert_eq!(id().as_str(), "fluent-auth-proxy-0000000000000abc");
+        assert!(format!("{:?}", id()).contains(id().as_str()));
         assert_ne!(ViaId::random().as_str(), ViaId::random().as_str());
     }
 
