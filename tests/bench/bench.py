@@ -588,7 +588,7 @@ def main():
     parser.add_argument("--load", required=True, help="the program that makes load")
     parser.add_argument("--envoy", help="Envoy's program")
     parser.add_argument("--peers", default=",".join(PEERS))
-    parser.add_argument("--measure", default=",".join(MEASURES), help="which figures")
+    parser.add_argument("--measure", default=",".join(MEASURES), help=f"which figures, of {', '.join(KNOWN)}")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3)
     parser.add_argument("--quick", action="store_true", help="large bodies of 64 MiB")
