@@ -576,6 +576,7 @@ def plot_growth(results, names):
         place += 1
     legend = "".join(f'<rect x="{left + 150 * index}" y="12" width="10" height="10" fill="{colours[name]}"/>'
                      f'<text x="{left + 150 * index + 15}" y="21">{name}</text>' for index, name in enumerate(drawn))
+    legend += f'<text x="{left + 150 * len(drawn)}" y="21">µs of CPU a request; both axes in equal steps of times as much</text>'
     return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {left + place * (side + 80)} {top + side + 50}" '
             f'font-family="sans-serif" font-size="12"><rect width="100%" height="100%" fill="#fff"/>{legend}{"".join(parts)}'
             "</svg>\n")
