@@ -364,7 +364,7 @@ struct Says {
     length: Option<u64>,
 }
 
-impl http_body::Body for Says {
+impl Body for Says {
     type Data = bytes::Bytes;
     type Error = std::convert::Infallible;
 
