@@ -162,6 +162,8 @@ mod tests {
             format!("1.1 {own},1.0 fred"),
             format!(", ,1.1\t{own} ,"),
             format!("1.0 fred (a, (b), \\), c), 1.1 {}", own.to_uppercase()),
+            format!("1.0 fred\\, 1.1 {own}"),
+            format!("1.0 fred (\\(), 1.1 {own}"),
         ] {
             assert!(seen(&[&value]), "{value}");
             assert!(seen(&["1.0 fred", &value]), "{value} in the second header");
@@ -171,8 +173,8 @@ mod tests {
             own.to_owned(),
             format!("{own} 1.1"),
             format!("1.1 fred ({own})"),
-            format!("1.1 fred (a, 1.1 {own})"),
-            format!("1.1 fred (\\), 1.1 {own})"),
+            format!("1.1 fred (a, 1.1 {own} )"),
+            format!("1.1 fred (\\), 1.1 {own} )"),
             format!("1.1 fred {own}"),
             format!("1.1 {own}x"),
             format!("1.1 x{own}"),
