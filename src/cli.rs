@@ -189,7 +189,7 @@ fn check(loaded: &Loaded, whom: Option<&check::Whom>, caution: check::Caution) -
         let Some(whom) = whom else { return Ok(()) };
         let attempt = check::Attempt::of(settings, whom)?;
         print(&attempt.announcement());
-        let runtime = one_thread().map_err(|error| check::Failed::Unavailable(error.to_string()))?;
+        let runtime = runtime(1).map_err(|error| check::Failed::Unavailable(error.to_string()))?;
         print(&runtime.block_on(attempt.run(settings, caution))?);
         Ok(())
     });
@@ -210,7 +210,7 @@ fn health(options: Options, path: &str) -> ExitCode {
     let asked = settings::admin_address(&options.into())
         .map_err(|problems| problems.to_string())
         .and_then(|address| {
-            let runtime = one_thread().map_err(|error| error.to_string())?;
+            let runtime = runtime(1).map_err(|error| error.to_string())?;
             let asked = runtime.block_on(health::ask(address.as_ref(), path));
             asked.map_err(|error| error.to_string())
         });
@@ -223,13 +223,9 @@ fn health(options: Options, path: &str) -> ExitCode {
     }
 }
 
-fn one_thread() -> std::io::Result<Runtime> {
-    Builder::new_current_thread().enable_all().build()
-}
-
 /// A runtime for so many workers, which carries what has come through before it takes more: with many connections, what
 /// a request touched is still in the processor's cache when it goes on.
-fn serving(workers: usize) -> std::io::Result<Runtime> {
+fn runtime(workers: usize) -> std::io::Result<Runtime> {
     let mut builder = match workers {
         // Nobody to share the work with: no price is paid for sharing it.
         1 => Builder::new_current_thread(),
@@ -247,7 +243,7 @@ fn serve(sources: Sources, loaded: &Loaded) -> ExitCode {
     let settings = &loaded.settings;
     telemetry::init(&settings.log);
     raise_open_files();
-    let served = match serving(settings.workers) {
+    let served = match runtime(settings.workers) {
         Ok(runtime) => runtime.block_on(run_until_signalled(sources, loaded)),
         Err(error) => Err(error.into()),
     };
