@@ -10,6 +10,7 @@ use rustix::process::Signal;
 use tokio::process::Command;
 use tokio::task::JoinSet;
 
+use super::metrics::Scrape;
 use super::support::{
     Client, PASSWORD, Process, RedisServer, USERNAME, account, assert_clean, fluent, garbage, sandbox, soon,
 };
@@ -223,20 +224,18 @@ async fn trouble(what: impl AsyncFnOnce(&mut RedisServer, &Sandbox)) {
     what(&mut redis, &sandbox).await;
     load.for_tokens(&sandbox, 2).await;
     load.end().await;
-    let mut errors = 0;
+    let mut errors = 0.0;
     for process in &processes {
         errors += errors_of_the_store(process).await;
     }
-    assert!(errors > 0, "nobody saw what happened");
+    assert!(errors > 0.0, "nobody saw what happened");
 }
 
 /// How often the store failed a process.
-async fn errors_of_the_store(process: &Process) -> u64 {
-    let page = String::from_utf8(process.admin().get("/metrics").await.body.to_vec()).unwrap();
-    let errors = page
-        .lines()
-        .find_map(|line| line.strip_prefix("fluent_auth_proxy_shared_cache_errors_total "));
-    errors.expect("it is told").parse().unwrap()
+async fn errors_of_the_store(process: &Process) -> f64 {
+    Scrape::of_process(process)
+        .await
+        .value("shared_cache_errors_total")
 }
 
 #[tokio::test]
@@ -271,7 +270,7 @@ async fn no_request_fails_when_the_server_is_full() {
     let mut load = Load::on(&processes);
     load.for_tokens(&sandbox, 2).await;
     load.end().await;
-    assert!(errors_of_the_store(&processes[0]).await > 0);
+    assert!(errors_of_the_store(&processes[0]).await > 0.0);
 }
 
 #[tokio::test]
@@ -563,7 +562,7 @@ async fn a_server_is_spoken_to_by_tls_where_its_url_says_so() {
             let process = Process::start(command(trusted)).await;
             process.client().graphql(ME).await.assert_good();
             let (missed, came) = (
-                errors_of_the_store(&process).await > 0,
+                errors_of_the_store(&process).await > 0.0,
                 sandbox.seen().counts().token_requests - known,
             );
             process.terminate().await;
@@ -600,13 +599,11 @@ async fn a_thousand_instances_that_nobody_uses_cost_no_thread_and_no_task() {
         let threads = std::fs::read_dir(format!("/proc/{}/task", process.id()))
             .unwrap()
             .count();
-        let page = String::from_utf8(process.admin().get("/metrics").await.body.to_vec()).unwrap();
-        let tasks = page
-            .lines()
-            .find_map(|line| line.strip_prefix("fluent_auth_proxy_tokio_tasks "));
-        costs.push((threads, tasks.expect("it is told").parse::<usize>().unwrap()));
+        let tasks = Scrape::of_process(&process).await.value("tokio_tasks");
+        assert!(tasks > 0.0, "it is told");
+        costs.push((threads, tasks));
     }
     // Connections that are not closed yet, and threads that waited for a disk, come and go.
     let (without, with) = (costs[0], costs[1]);
-    assert!(with.0 < without.0 + 10 && with.1 < without.1 + 10, "{costs:?}");
+    assert!(with.0 < without.0 + 10 && with.1 < without.1 + 10.0, "{costs:?}");
 }
