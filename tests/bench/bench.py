@@ -6,6 +6,7 @@ made within its round, so that what disturbs the machine for longer than a turn 
 """
 
 import argparse
+import contextlib
 import json
 import math
 import os
@@ -24,6 +25,8 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 GIB = 1 << 30
+# KiB of the bodies that upstream has.
+BODIES = (1, 64, 1024, 65536, 1048576)
 TOKEN = "t" * 36
 PROXY_CORE, OTHER_CORE = 0, 1
 OURS = "fluent-auth-proxy"
@@ -116,7 +119,7 @@ class Bench:
         self.certificate()
         files = self.dir / "files"
         files.mkdir()
-        for size in (1, 64, 1024, 65536, 1048576):
+        for size in BODIES:
             with open(files / str(size), "wb") as file:
                 file.truncate(size << 10)
         self.plain, self.tls = free_port(), free_port()
@@ -212,6 +215,16 @@ class Bench:
         process.start_seconds = self.answers(listen, started)
         return process
 
+    @contextlib.contextmanager
+    def another(self, *arguments, **more):
+        """One more proxy, for a single measure."""
+        proxy = self.proxy(*arguments, **more)
+        try:
+            yield proxy
+        finally:
+            self.running.remove(proxy)
+            proxy.stop()
+
     def answers(self, port, since=None):
         since = since or time.monotonic()
         try:
@@ -221,17 +234,19 @@ class Bench:
             raise SystemExit(f"nothing answers at {port}: {error}\n{logs}")
         return time.monotonic() - since
 
+    def caller(self, command, port, *arguments):
+        """The load program, beside upstream, as it is started."""
+        return ["taskset", "-c", str(OTHER_CORE), self.load_program, command, f"127.0.0.1:{port}", *map(str, arguments)]
+
     def load(self, command, port, *arguments):
         done = subprocess.run(
-            ["taskset", "-c", str(OTHER_CORE), self.load_program, command, f"127.0.0.1:{port}", *map(str, arguments)],
-            stdin=subprocess.DEVNULL, capture_output=True, text=True)
+            self.caller(command, port, *arguments), stdin=subprocess.DEVNULL, capture_output=True, text=True)
         return told_by(done.returncode, done.stdout, done.stderr)
 
     def steady(self, proxy, connections, path):
         """A closed loop on connections that stand: what it tells, and what the proxy took for it."""
         loop = subprocess.Popen(
-            ["taskset", "-c", str(OTHER_CORE), self.load_program, "closed", f"127.0.0.1:{proxy.port}", "--connections",
-             str(connections), "--path", path, "--seconds", str(self.arguments.seconds)],
+            self.caller("closed", proxy.port, "--connections", connections, "--path", path, "--seconds", self.arguments.seconds),
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         loop.stdout.readline()
         before = proxy.cpu()
@@ -341,19 +356,16 @@ class IdleMemory:
 
     def measure(self, bench, proxy):
         # A process that has served before has memory to use again.
-        proxy = bench.proxy(proxy.name, self.scheme)
-        bench.load("closed", proxy.port, "--connections", 4, "--seconds", 0.2)
-        before = proxy.memory()
-        caller = subprocess.Popen(
-            ["taskset", "-c", str(OTHER_CORE), bench.load_program, "idle", f"127.0.0.1:{proxy.port}", "--connections",
-             str(self.count)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        told = json.loads(caller.stdout.readline())
-        if told.get("open") != self.count:
-            raise RuntimeError(told)
-        grown = proxy.memory() - before
-        caller.communicate()
-        bench.running.remove(proxy)
-        proxy.stop()
+        with bench.another(proxy.name, self.scheme) as proxy:
+            bench.load("closed", proxy.port, "--connections", 4, "--seconds", 0.2)
+            before = proxy.memory()
+            caller = subprocess.Popen(
+                bench.caller("idle", proxy.port, "--connections", self.count), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            told = json.loads(caller.stdout.readline())
+            if told.get("open") != self.count:
+                raise RuntimeError(told)
+            grown = proxy.memory() - before
+            caller.communicate()
         return grown / self.count / 1024
 
 
@@ -363,10 +375,8 @@ class Start:
     unit, scheme, title = "ms", "http", "start to the first answer"
 
     def measure(self, bench, proxy):
-        again = bench.proxy(proxy.name, self.scheme)
-        bench.running.remove(again)
-        again.stop()
-        return again.start_seconds * 1e3
+        with bench.another(proxy.name, self.scheme) as again:
+            return again.start_seconds * 1e3
 
 
 class RestMemory:
@@ -375,11 +385,8 @@ class RestMemory:
     unit, scheme, title = "MiB", "http", "memory at rest"
 
     def measure(self, bench, proxy):
-        again = bench.proxy(proxy.name, self.scheme)
-        memory = again.memory()
-        bench.running.remove(again)
-        again.stop()
-        return memory / (1 << 20)
+        with bench.another(proxy.name, self.scheme) as again:
+            return again.memory() / (1 << 20)
 
 
 class StreamGrowth:
@@ -392,17 +399,14 @@ class StreamGrowth:
         self.title = f"growth while a large body streams {way}"
 
     def measure(self, bench, proxy):
-        again = bench.proxy(proxy.name, self.scheme)
-        again.forget_peak()
-        before = again.peak()
-        if self.way == "down":
-            bench.load("download", again.port, bench.arguments.large)
-        else:
-            bench.load("upload", again.port, again.upload, "--bytes", bench.arguments.large_bytes)
-        grown = again.peak() - before
-        bench.running.remove(again)
-        again.stop()
-        return grown / (1 << 20)
+        with bench.another(proxy.name, self.scheme) as again:
+            again.forget_peak()
+            before = again.peak()
+            if self.way == "down":
+                bench.load("download", again.port, bench.arguments.large)
+            else:
+                bench.load("upload", again.port, again.upload, "--bytes", bench.arguments.large_bytes)
+            return (again.peak() - before) / (1 << 20)
 
 
 class ManyInstances(CpuPerRequest):
@@ -416,13 +420,10 @@ class ManyInstances(CpuPerRequest):
     def measure(self, bench, proxy):
         if proxy.name in PEERS:
             return float("nan")
-        again = bench.proxy(proxy.name, self.scheme, instances=self.instances)
         self.path = f"/instances/i{self.instances}/graphql"
-        bench.load("closed", again.port, "--connections", 4, "--path", self.path, "--seconds", 0.5)
-        cost = super().measure(bench, again)
-        bench.running.remove(again)
-        again.stop()
-        return cost
+        with bench.another(proxy.name, self.scheme, instances=self.instances) as again:
+            bench.load("closed", again.port, "--connections", 4, "--path", self.path, "--seconds", 0.5)
+            return super().measure(bench, again)
 
 
 class Workers(CpuPerRequest):
@@ -434,12 +435,9 @@ class Workers(CpuPerRequest):
         self.title = f"{self.what}, {workers} worker{'s' if workers > 1 else ''}"
 
     def measure(self, bench, proxy):
-        again = bench.proxy(proxy.name, self.scheme, workers=self.workers)
-        bench.load("closed", again.port, "--seconds", 0.5)
-        cost = super().measure(bench, again)
-        bench.running.remove(again)
-        again.stop()
-        return cost
+        with bench.another(proxy.name, self.scheme, workers=self.workers) as again:
+            bench.load("closed", again.port, "--seconds", 0.5)
+            return super().measure(bench, again)
 
 
 class Body(CpuPerRequest):
@@ -473,7 +471,7 @@ GROWING = {
     "conn": ("connections", (16, 256, 1024, 4096), lambda count: CpuPerRequest("http", connections=count)),
     "instances": ("instances", (1, 30, 1000), lambda count: ManyInstances("http", count)),
     "workers": ("workers", (1, 2), lambda count: Workers("http", count)),
-    "body": ("KiB of an answer", (1, 64, 1024, 65536, 1048576), lambda size: Body("http", size)),
+    "body": ("KiB of an answer", BODIES, lambda size: Body("http", size)),
 }
 GROWTH = {
     f"{name}-{step}": (lambda make=make, step=step: make(step))
