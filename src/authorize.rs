@@ -43,8 +43,8 @@ pub enum Resend {
     Nothing,
 }
 
-/// An answer of upstream to a request with a body `B`.
-pub type Answer<B> = Box<Response<AnswerBody<RequestBody<B>>>>;
+/// An answer of upstream.
+pub type Answer = Box<Response<AnswerBody>>;
 
 /// The way of one request: its leg, whose token it carries, and what its end will tell.
 pub struct Passage<'a, B> {
@@ -66,20 +66,19 @@ where
     /// When there is no token, no answer, or when the body failed on its way.
     pub async fn send(
         mut self,
-        head: Box<request::Parts>,
+        mut head: Box<request::Parts>,
         body: Box<Recorder<B>>,
         recording: Recording,
         resend: Resend,
-    ) -> Result<Answer<B>, ProxyError> {
+    ) -> Result<Answer, ProxyError> {
         let token = obtain(self.tokens, self.exchange).await?;
-        let again = head.clone();
-        let answer = self.attempt(head, RequestBody::First(body), &token).await;
+        let answer = self.attempt(&mut head, RequestBody::First(body), &token).await;
         if let (Err(UpstreamError::Unanswered(_)), Resend::Queries) = (&answer, resend)
-            && let Some(tape) = recording.take_tape().filter(|tape| is_of_queries(&again, tape))
+            && let Some(tape) = recording.take_tape().filter(|tape| is_of_queries(&head, tape))
         {
             self.exchange.replay = Some(Replay::Interrupted);
             let answer = self
-                .attempt(again, RequestBody::Again(tape.play()), &token)
+                .attempt(&mut head, RequestBody::Again(tape.play()), &token)
                 .await?;
             if answer.status() == StatusCode::UNAUTHORIZED {
                 // For the next request: nobody waits here for another token.
@@ -109,7 +108,7 @@ where
                 drain(answer.into_body()).await;
                 self.exchange.replay = Some(Replay::Unauthorized);
                 Ok(self
-                    .attempt(again, RequestBody::Again(tape.play()), &token)
+                    .attempt(&mut head, RequestBody::Again(tape.play()), &token)
                     .await?)
             }
         }
@@ -118,10 +117,10 @@ where
     /// Sends the request with this token.
     async fn attempt(
         &mut self,
-        mut head: Box<request::Parts>,
+        head: &mut request::Parts,
         body: RequestBody<B>,
         token: &AccessToken,
-    ) -> Result<Answer<B>, UpstreamError> {
+    ) -> Result<Answer, UpstreamError> {
         head.headers.insert(header::AUTHORIZATION, token.bearer());
         let exchange = &mut *self.exchange;
         exchange.attempts += 1;

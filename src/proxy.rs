@@ -45,7 +45,7 @@ const FLUENT_USER: HeaderName = HeaderName::from_static("x-fluent-user");
 /// A caller's body: as it comes, or as it is or was read.
 pub type CallerBody = Either<WatchedBody, Body>;
 /// The body of an answer: upstream's as it comes, or the proxy's own.
-pub type AnswerBody = Either<Box<Metered<upstream::AnswerBody<RequestBody<CallerBody>>, UnderWay>>, Body>;
+pub type AnswerBody = Either<Box<Metered<upstream::AnswerBody, UnderWay>>, Body>;
 
 /// Takes requests without a token and answers them with what Fluent says.
 pub struct Proxy {
@@ -325,7 +325,7 @@ impl Proxy {
     /// Hands the answer on as it comes; its end is the end of the exchange, and frees its place.
     fn stream(
         &self,
-        answer: Response<upstream::AnswerBody<RequestBody<CallerBody>>>,
+        answer: Response<upstream::AnswerBody>,
         place: Place,
         mut exchange: Box<Exchange>,
     ) -> Response<AnswerBody> {
@@ -374,7 +374,7 @@ impl From<Peer> for Connection {
 /// Whose answer a request gets.
 enum Served {
     /// Upstream's, while it holds its place.
-    Upstream(Answer<CallerBody>, Place),
+    Upstream(Answer, Place),
     /// The proxy's own, which is no refusal.
     Here(Response<Body>),
 }

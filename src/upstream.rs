@@ -9,34 +9,37 @@
 //!    Through a proxy on the way out this cannot be seen, and is left to `Via`.
 //! 5. Redirects are not followed, bodies are not touched, nothing is decompressed.
 
-mod answered;
 mod clock;
 mod connect;
 pub mod egress;
+mod http1;
 mod pool;
 pub mod tls;
 mod tunnel;
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::uri::{Authority, Parts, PathAndQuery, Scheme};
-use http::{HeaderValue, Request, Response, Uri, Version, header, request};
-use http_body::Body;
+use http::{Request, Response, Uri, Version, header, request};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
 use prometheus_client::metrics::counter::Counter;
 use rustls::ClientConfig;
 use tokio::time::Instant;
 
-use crate::unreachable::{BoxError, Unreachable};
+use crate::unreachable::{BoxError, Unreachable, find};
 use clock::{Clocked, ResponseClock};
 use connect::Connector;
 use egress::Egress;
-use pool::{Connection, Lifetimes, Pool, Taken, WayBack};
-
-pub use pool::AnswerBody;
+use http1::{Failure, Lifetimes, Unfinished};
+use pool::{Pool, Taken};
 
 /// The way to all upstreams.
 pub struct Upstream<B> {
@@ -50,7 +53,6 @@ pub struct Leg<B> {
     scheme: Scheme,
     authority: Authority,
     connector: Arc<Connector>,
-    http_version: HttpVersion,
     response_timeout: Duration,
     pool: Arc<Pool<B>>,
 }
@@ -92,7 +94,6 @@ where
             scheme: root.scheme()?.clone(),
             authority: root.authority()?.clone(),
             connector: Arc::clone(&self.connector),
-            http_version: self.config.http_version,
             response_timeout: self.config.response_timeout,
             pool,
         })
@@ -132,17 +133,18 @@ where
         Uri::from_parts(parts)
     }
 
-    /// Sends a request, which is done `now`, and waits for the head of the answer. Both go through many hands: boxed.
+    /// Sends a request, which is done `now`, and waits for the head of the answer, which goes through many hands: boxed.
+    /// The head of the request names the host in its URI, and in `Host`.
     ///
     /// # Errors
     /// When there is no connection, no answer or none in time. Where the request's own body failed, the error
     /// is [`UpstreamError::Request`], and whoever made the body knows why.
     pub async fn send(
         &self,
-        head: Box<request::Parts>,
+        head: &request::Parts,
         body: B,
         now: Instant,
-    ) -> Result<Box<Response<AnswerBody<B>>>, UpstreamError> {
+    ) -> Result<Box<Response<AnswerBody>>, UpstreamError> {
         let clock = ResponseClock::new(self.response_timeout, now);
         tokio::select! {
             biased;
@@ -154,51 +156,28 @@ where
     /// Sends a request on the first connection that takes it (rule 1 of this module).
     async fn exchange(
         &self,
-        mut head: Box<request::Parts>,
+        head: &request::Parts,
         mut body: Clocked<B>,
-    ) -> Result<Box<Response<AnswerBody<B>>>, UpstreamError> {
+    ) -> Result<Box<Response<AnswerBody>>, UpstreamError> {
         loop {
             let taken = self.pool.take(|| self.connector.connect(self.root())).await;
-            let (connection, again) = match taken.map_err(UpstreamError::unreachable)? {
-                Taken::Again(connection) => (connection, true),
-                Taken::New(connection) => (connection, false),
-            };
-            let failed = match connection {
-                Connection::One(mut one) => {
-                    self.address_one(&mut head);
-                    match one
-                        .sender
-                        .try_send_request(Request::from_parts(*head, body))
-                        .await
-                    {
+            match taken.map_err(UpstreamError::unreachable)? {
+                Taken::One(one) => {
+                    let answer = one.exchange(head, body, self.pool.ones()).await?;
+                    return Ok(Box::new(answer.map(|body| AnswerBody(Carried::ByHttp1(body)))));
+                }
+                Taken::Many(mut sender, stood) => {
+                    let request = Request::from_parts(for_http2(head), body);
+                    match sender.try_send_request(request).await {
                         Ok(answer) => {
-                            let way_back = WayBack {
-                                connection: one,
-                                pool: Arc::clone(&self.pool),
-                            };
-                            let answer = answer.map(|body| AnswerBody::new(body, Some(way_back)));
-                            return Ok(Box::new(answer));
+                            return Ok(Box::new(answer.map(|body| AnswerBody(Carried::ByHttp2(body)))));
                         }
-                        Err(failed) => (failed, one.seen),
+                        Err(mut failed) => match failed.take_message().filter(|_| stood) {
+                            Some(unsent) => body = unsent.into_body(),
+                            None => return Err(failed.into_error().into()),
+                        },
                     }
                 }
-                Connection::Many(mut sender) => {
-                    self.address_many(&mut head);
-                    match sender.try_send_request(Request::from_parts(*head, body)).await {
-                        Ok(answer) => {
-                            return Ok(Box::new(answer.map(|body| AnswerBody::new(body, None))));
-                        }
-                        Err(failed) => (failed, answered::Seen::Frames),
-                    }
-                }
-            };
-            let (mut failed, seen) = failed;
-            match failed.take_message() {
-                Some(unsent) if again => {
-                    let (parts, unread) = unsent.into_parts();
-                    (head, body) = (Box::new(parts), unread);
-                }
-                Some(_) | None => return Err(UpstreamError::of(failed.into_error(), &seen)),
             }
         }
     }
@@ -207,30 +186,14 @@ where
     fn root(&self) -> Uri {
         self.uri(PathAndQuery::from_static("/")).unwrap_or_default()
     }
+}
 
-    /// HTTP/1.1 names the host in a header, and nothing but the path in its first line.
-    fn address_one(&self, head: &mut request::Parts) {
-        head.version = Version::HTTP_11;
-        let path = std::mem::take(&mut head.uri).into_parts().path_and_query;
-        head.uri = path.map(Uri::from).unwrap_or_default();
-        if self.http_version != HttpVersion::Http1
-            && let Ok(host) = HeaderValue::from_str(self.authority.as_str())
-        {
-            head.headers.entry(header::HOST).or_insert(host);
-        }
-    }
-
-    /// HTTP/2 names it by `:authority`, beside which the header has no place (RFC 9113, section 8.3.1).
-    fn address_many(&self, head: &mut request::Parts) {
-        head.version = Version::HTTP_2;
-        head.headers.remove(header::HOST);
-        if head.uri.authority().is_none()
-            && let Some(path) = head.uri.path_and_query()
-            && let Ok(uri) = self.uri(path.clone())
-        {
-            head.uri = uri;
-        }
-    }
+/// HTTP/2 names the host by `:authority`, beside which the header has no place (RFC 9113, section 8.3.1).
+fn for_http2(head: &request::Parts) -> request::Parts {
+    let mut head = head.clone();
+    head.version = Version::HTTP_2;
+    head.headers.remove(header::HOST);
+    head
 }
 
 /// No pool is swept more often.
@@ -244,16 +207,16 @@ pub enum UpstreamError {
     Unreachable(Unreachable, #[source] BoxError),
     /// The connection died without a byte of an answer.
     #[error("the connection to upstream died without a byte of an answer")]
-    Unanswered(#[source] hyper::Error),
+    Unanswered(#[source] BoxError),
     /// The connection died before an answer.
     #[error("the connection to upstream died before an answer")]
-    Interrupted(#[source] hyper::Error),
+    Interrupted(#[source] BoxError),
     /// What came in the place of an answer was no HTTP.
     #[error("upstream answered with what is no HTTP; look at the URL, and at what stands on the way")]
-    Nonsense(#[source] hyper::Error),
+    Nonsense(#[source] BoxError),
     /// The request's own body failed, so the request was given up.
     #[error("the request was given up")]
-    Request(#[source] hyper::Error),
+    Request(#[source] BoxError),
     /// The head of the answer did not come in time.
     #[error("upstream did not answer in time")]
     TimedOut,
@@ -265,18 +228,13 @@ impl UpstreamError {
         Self::Unreachable(Unreachable::of(&*error), error)
     }
 
-    /// What befell a request on a connection of which this was seen.
-    fn of(error: hyper::Error, seen: &answered::Seen) -> Self {
-        if let Some(why) = Unreachable::late(&error) {
-            Self::Unreachable(why, error.into())
-        } else if error.is_user() {
-            Self::Request(error)
-        } else if error.is_parse() {
-            Self::Nonsense(error)
-        } else if seen.died_unanswered(&error) {
-            Self::Unanswered(error)
-        } else {
-            Self::Interrupted(error)
+    /// The connection died; `begun` where an answer had come in part.
+    fn died(error: impl Into<BoxError>, begun: bool) -> Self {
+        let error = error.into();
+        match Unreachable::late(&*error) {
+            Some(why) => Self::Unreachable(why, error),
+            None if begun => Self::Interrupted(error),
+            None => Self::Unanswered(error),
         }
     }
 
@@ -293,6 +251,79 @@ impl UpstreamError {
         }
     }
 }
+
+impl From<Unfinished> for UpstreamError {
+    fn from(Unfinished { failure, begun }: Unfinished) -> Self {
+        match failure {
+            Failure::Request(error) => Self::Request(error),
+            Failure::Malformed(error) => Self::Nonsense(error.into()),
+            Failure::Io(_) | Failure::Closed => Self::died(failure, begun),
+        }
+    }
+}
+
+/// Of HTTP/2. Its frames are of all streams alike, but of an answer whose head has come there is no error here. So it is
+/// enough that the connection died, or that upstream gave the stream or the connection up (`RST_STREAM`, `GOAWAY`):
+/// what it sent was HTTP/2, and of this request's answer nothing. Interim answers (1xx) are none.
+impl From<hyper::Error> for UpstreamError {
+    fn from(error: hyper::Error) -> Self {
+        if error.is_user() {
+            return Self::Request(error.into());
+        }
+        if error.is_parse() {
+            return Self::Nonsense(error.into());
+        }
+        let given_up = find::<h2::Error>(&error).is_some_and(h2::Error::is_remote);
+        let died = find::<io::Error>(&error).is_some();
+        Self::died(error, !(given_up || died))
+    }
+}
+
+/// The body of upstream's answer.
+pub struct AnswerBody(Carried);
+
+enum Carried {
+    ByHttp1(http1::AnswerBody),
+    ByHttp2(Incoming),
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = CutShort;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, CutShort>>> {
+        match &mut self.get_mut().0 {
+            Carried::ByHttp1(body) => Pin::new(body)
+                .poll_frame(cx)
+                .map_err(|error| CutShort(error.into())),
+            Carried::ByHttp2(body) => Pin::new(body)
+                .poll_frame(cx)
+                .map_err(|error| CutShort(error.into())),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Carried::ByHttp1(body) => body.is_end_stream(),
+            Carried::ByHttp2(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Carried::ByHttp1(body) => body.size_hint(),
+            Carried::ByHttp2(body) => body.size_hint(),
+        }
+    }
+}
+
+/// The answer ended before its end.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct CutShort(BoxError);
 
 /// How upstream is reached.
 #[derive(Clone, Debug)]

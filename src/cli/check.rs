@@ -255,7 +255,7 @@ impl<'a> Attempt<'a> {
         head.headers.insert(header::AUTHORIZATION, token.bearer());
         let (head, body) = route
             .leg()
-            .send(head, Body::from(QUESTION), Instant::now())
+            .send(&head, Body::from(QUESTION), Instant::now())
             .await
             .map_err(not_asked)?
             .into_parts();

@@ -9,18 +9,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Uri;
 use http_body::Body;
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http2;
 use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
-use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::{Connection as _, HttpConnector};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use prometheus_client::metrics::counter::Counter;
 use rustls::ClientConfig;
 use tokio::net::TcpStream;
 use tower::{Service, ServiceExt};
 
-use super::answered::{Seen, Watched};
 use super::egress::Egress;
-use super::pool::{Connection, Making, One};
+use super::http1::One;
+use super::pool::{Connection, Making};
 use super::tunnel::tunnel;
 use super::{Config, HttpVersion};
 use crate::unreachable::{Because, BoxError, Unreachable};
@@ -85,22 +85,22 @@ impl Connector {
         let wire = tokio::time::timeout(self.timeout, self.https.clone().oneshot(uri));
         let (opened, http2) = (self.opened.clone(), self.http2);
         Box::pin(async move {
-            let wire = Watched::new(wire.await??, http2);
+            let wire = wire.await??;
             opened.inc();
-            match wire.seen().clone() {
-                Seen::Frames => {
-                    let mut builder = http2::Builder::new(TokioExecutor::new());
-                    builder.timer(TokioTimer::new());
-                    let (sender, connection) = builder.handshake(TokioIo::new(wire)).await?;
-                    tokio::spawn(drive(connection));
-                    Ok(Connection::Many(sender))
-                }
-                seen @ Seen::Bytes(_) => {
-                    let (sender, connection) = http1::handshake(TokioIo::new(wire)).await?;
-                    tokio::spawn(drive(connection));
-                    Ok(Connection::One(Box::new(One::new(sender, seen))))
-                }
+            if http2 || wire.connected().is_negotiated_h2() {
+                let mut builder = http2::Builder::new(TokioExecutor::new());
+                builder.timer(TokioTimer::new());
+                let (sender, connection) = builder.handshake(wire).await?;
+                tokio::spawn(drive(connection));
+                return Ok(Connection::Many(sender));
             }
+            // Without what stands between the libraries, where that can be left out.
+            let one = match wire {
+                MaybeHttpsStream::Http(MaybeHttpsStream::Http(tcp)) => One::new(tcp.into_inner()),
+                MaybeHttpsStream::Https(tls) => One::new(tls.into_inner()),
+                wire @ MaybeHttpsStream::Http(_) => One::new(TokioIo::new(wire)),
+            };
+            Ok(Connection::One(Box::new(one)))
         })
     }
 

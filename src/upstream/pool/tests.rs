@@ -1,14 +1,17 @@
 //! Connections that lead to the other end of a pipe, on a clock that stands still.
 
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+use bytes::Bytes;
 use http::Request;
-use http_body_util::{BodyExt, Full};
+use http_body_util::Full;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::super::clock::ResponseClock;
 use super::super::{Config, Egress, HttpVersion, Leg, Tls, Upstream};
 use super::*;
 
@@ -74,15 +77,11 @@ async fn settled() {
 }
 
 /// A connection of HTTP/1.1 that stands, and its other end.
-async fn one() -> (Box<One<Bodies>>, DuplexStream) {
+async fn one() -> (Box<One>, DuplexStream) {
     // No two are opened at one moment, so that they can be told from each other.
     tokio::time::advance(Duration::from_millis(1)).await;
     let (here, there) = tokio::io::duplex(4096);
-    let (mut sender, connection) = http1::handshake(TokioIo::new(here)).await.unwrap();
-    tokio::spawn(connection);
-    sender.ready().await.unwrap();
-    let one = One::new(sender, Seen::Bytes(Arc::default()));
-    (Box::new(one), there)
+    (Box::new(One::new(here)), there)
 }
 
 /// Has a hand make one of HTTP/2; gives its other end.
@@ -95,17 +94,12 @@ async fn makes_many(hand: Hand) -> DuplexStream {
     there
 }
 
-fn clocked(body: Bodies) -> Clocked<Bodies> {
-    Clocked::new(body, ResponseClock::new(Duration::from_secs(1), Instant::now()))
-}
-
-/// When a connection of HTTP/1.1 was opened, and whether it served before.
+/// When a connection of HTTP/1.1 was opened.
 #[track_caller]
-fn opened(taken: Result<Taken<Bodies>, BoxError>) -> (Instant, bool) {
+fn opened(taken: Result<Taken<Bodies>, BoxError>) -> Instant {
     match taken.map_err(|error| error.to_string()).unwrap() {
-        Taken::New(Connection::One(one)) => (one.opened, false),
-        Taken::Again(Connection::One(one)) => (one.opened, true),
-        Taken::New(Connection::Many(_)) | Taken::Again(Connection::Many(_)) => panic!("it is one of HTTP/2"),
+        Taken::One(one) => one.opened,
+        Taken::Many(..) => panic!("it is one of HTTP/2"),
     }
 }
 
@@ -113,9 +107,8 @@ fn opened(taken: Result<Taken<Bodies>, BoxError>) -> (Instant, bool) {
 #[track_caller]
 fn stood(taken: Result<Taken<Bodies>, BoxError>) -> bool {
     match taken.map_err(|error| error.to_string()).unwrap() {
-        Taken::New(Connection::Many(_)) => false,
-        Taken::Again(Connection::Many(_)) => true,
-        Taken::New(Connection::One(_)) | Taken::Again(Connection::One(_)) => panic!("it is one of HTTP/1.1"),
+        Taken::Many(_, stood) => stood,
+        Taken::One(_) => panic!("it is one of HTTP/1.1"),
     }
 }
 
@@ -136,10 +129,10 @@ async fn the_one_used_last_is_taken_first() {
     let (older, _older_end) = one().await;
     let (younger, _younger_end) = one().await;
     let (first, second) = (younger.opened, older.opened);
-    pool.put(younger);
-    pool.put(older);
-    assert_eq!(opened(pool.take(|| maker.connect()).await), (second, true));
-    assert_eq!(opened(pool.take(|| maker.connect()).await), (first, true));
+    pool.ones.put(younger);
+    pool.ones.put(older);
+    assert_eq!(opened(pool.take(|| maker.connect()).await), second);
+    assert_eq!(opened(pool.take(|| maker.connect()).await), first);
 }
 
 #[tokio::test(start_paused = true)]
@@ -149,27 +142,28 @@ async fn one_that_upstream_closed_is_passed_over() {
     let (open, _end) = one().await;
     let (closed, end) = one().await;
     let wanted = open.opened;
-    pool.put(open);
-    pool.put(closed);
+    pool.ones.put(open);
+    pool.ones.put(closed);
     drop(end);
     settled().await;
-    assert_eq!(opened(pool.take(|| maker.connect()).await), (wanted, true));
-    assert_eq!(lock(&pool.idle).len(), 0);
+    assert_eq!(opened(pool.take(|| maker.connect()).await), wanted);
+    assert!(pool.ones.take().is_none());
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_is_not_ready_is_left_where_it_is() {
+async fn one_that_upstream_sent_something_unasked_is_closed() {
     let pool = pool(true);
     let (maker, [hand]) = Maker::with_hands();
-    let (mut busy, _end) = one().await;
-    let _answer = tokio::spawn(busy.sender.send_request(Request::new(clocked(Full::default()))));
-    settled().await;
-    pool.put(busy);
+    let (kept, mut end) = one().await;
+    pool.ones.put(kept);
+    // As some do before they close what was idle for too long.
+    let unasked = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n";
+    end.write_all(unasked).await.unwrap();
     let (made, _made_end) = one().await;
     let wanted = made.opened;
     assert!(hand.send(Ok(Connection::One(made))).is_ok());
-    assert_eq!(opened(pool.take(|| maker.connect()).await), (wanted, false));
-    assert_eq!(lock(&pool.idle).len(), 1);
+    assert_eq!(opened(pool.take(|| maker.connect()).await), wanted);
+    assert!(is_closed(&mut end).await);
 }
 
 #[tokio::test(start_paused = true)]
@@ -241,33 +235,14 @@ async fn an_upstream_that_turns_out_to_speak_http_1_is_asked_for_nothing_else() 
     // One of both takes what was made; the other makes its own.
     let mut taken = Vec::new();
     for waiter in waiters {
-        taken.push(opened(waiter.await.unwrap()).0);
+        taken.push(opened(waiter.await.unwrap()));
     }
     taken.sort();
     assert_eq!((&taken[..], maker.asked()), (&times[..], 2));
     let (more, _more_end) = one().await;
     let wanted = more.opened;
     assert!(third.send(Ok(Connection::One(more))).is_ok());
-    assert_eq!(opened(pool.take(|| maker.connect()).await), (wanted, false));
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_turns_out_to_speak_http_1_serves_who_waited_for_it() {
-    let pool = pool(false);
-    let (here, _there) = tokio::io::duplex(4096);
-    let here = Mutex::new(Some(here));
-    // As connections are made: their task is there, and has not run yet.
-    let connect = || {
-        let here = lock(&here).take().expect("one is enough");
-        async move {
-            let (sender, connection) = http1::handshake(TokioIo::new(here)).await?;
-            tokio::spawn(connection);
-            let one = One::new(sender, Seen::Bytes(Arc::default()));
-            Ok(Connection::One(Box::new(one)))
-        }
-        .boxed()
-    };
-    opened(pool.take(connect).await);
+    assert_eq!(opened(pool.take(|| maker.connect()).await), wanted);
 }
 
 #[tokio::test(start_paused = true)]
@@ -278,11 +253,11 @@ async fn who_waits_takes_one_that_comes_free_and_the_new_one_is_put_in() {
     let (freed, _freed_end) = one().await;
     let (made, _made_end) = one().await;
     let (was_freed, was_made) = (freed.opened, made.opened);
-    pool.put(freed);
-    assert_eq!(opened(waiter.await.unwrap()), (was_freed, true));
+    pool.ones.put(freed);
+    assert_eq!(opened(waiter.await.unwrap()), was_freed);
     assert!(hand.send(Ok(Connection::One(made))).is_ok());
     settled().await;
-    assert_eq!(opened(pool.take(|| maker.connect()).await), (was_made, true));
+    assert_eq!(opened(pool.take(|| maker.connect()).await), was_made);
     assert_eq!(maker.asked(), 1);
 }
 
@@ -293,7 +268,7 @@ async fn one_that_comes_free_is_for_one_waiter() {
     let waiters = [taking(&pool, &maker).await, taking(&pool, &maker).await];
     let (freed, _freed_end) = one().await;
     let was_freed = freed.opened;
-    pool.put(freed);
+    pool.ones.put(freed);
     settled().await;
     let done: Vec<_> = waiters.iter().map(JoinHandle::is_finished).collect();
     assert_eq!(done, [true, false]);
@@ -301,8 +276,8 @@ async fn one_that_comes_free_is_for_one_waiter() {
     let was_made = made.opened;
     assert!(second.send(Ok(Connection::One(made))).is_ok());
     let [one, other] = waiters;
-    assert_eq!(opened(one.await.unwrap()), (was_freed, true));
-    assert_eq!(opened(other.await.unwrap()), (was_made, false));
+    assert_eq!(opened(one.await.unwrap()), was_freed);
+    assert_eq!(opened(other.await.unwrap()), was_made);
     drop(first);
 }
 
@@ -312,15 +287,15 @@ async fn who_waits_is_not_misled_by_one_that_another_took() {
     let (maker, [hand]) = Maker::with_hands();
     let waiter = taking(&pool, &maker).await;
     let (freed, _freed_end) = one().await;
-    pool.put(freed);
+    pool.ones.put(freed);
     // Before the waiter comes to look.
-    assert!(pool.take_idle().is_some());
+    assert!(pool.ones.take().is_some());
     settled().await;
     assert!(!waiter.is_finished());
     let (made, _made_end) = one().await;
     let was_made = made.opened;
     assert!(hand.send(Ok(Connection::One(made))).is_ok());
-    assert_eq!(opened(waiter.await.unwrap()), (was_made, false));
+    assert_eq!(opened(waiter.await.unwrap()), was_made);
 }
 
 #[tokio::test(start_paused = true)]
@@ -328,10 +303,10 @@ async fn a_waiter_who_leaves_is_no_longer_waited_for() {
     let pool = pool(true);
     let (maker, [hand]) = Maker::with_hands();
     let waiter = taking(&pool, &maker).await;
-    assert_eq!(pool.waiting.load(Ordering::SeqCst), 1);
+    assert_eq!(pool.ones.waiting(), 1);
     waiter.abort();
     settled().await;
-    assert_eq!(pool.waiting.load(Ordering::SeqCst), 0);
+    assert_eq!(pool.ones.waiting(), 0);
     assert!(hand.is_closed(), "nobody wants the connection any more");
 }
 
@@ -342,7 +317,7 @@ async fn a_failure_to_connect_is_told_to_who_waits_for_it() {
     assert!(hand.send(Err("no way".into())).is_ok());
     let failed = pool.take(|| maker.connect()).await;
     assert_eq!(failed.err().unwrap().to_string(), "no way");
-    assert_eq!(pool.waiting.load(Ordering::SeqCst), 0);
+    assert_eq!(pool.ones.waiting(), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -354,9 +329,9 @@ async fn a_failure_to_connect_is_none_for_who_can_have_one_that_came_free() {
         let waiter = taking(&pool, &maker).await;
         let (freed, _end) = one().await;
         let wanted = freed.opened;
-        pool.put(freed);
+        pool.ones.put(freed);
         assert!(hand.send(Err("no way".into())).is_ok());
-        assert_eq!(opened(waiter.await.unwrap()), (wanted, true));
+        assert_eq!(opened(waiter.await.unwrap()), wanted);
     }
 }
 
@@ -364,11 +339,12 @@ async fn a_failure_to_connect_is_none_for_who_can_have_one_that_came_free() {
 async fn none_is_used_that_stood_unused_too_long() {
     let pool = pool(true);
     let (kept, mut end) = one().await;
-    pool.put(kept);
+    pool.ones.put(kept);
     tokio::time::advance(LIFETIMES.idle).await;
-    pool.put(pool.take_idle().expect("it is not over the limit yet"));
+    pool.ones
+        .put(pool.ones.take().expect("it is not over the limit yet"));
     tokio::time::advance(LIFETIMES.idle + Duration::from_millis(1)).await;
-    assert!(pool.take_idle().is_none());
+    assert!(pool.ones.take().is_none());
     assert!(is_closed(&mut end).await);
 }
 
@@ -376,13 +352,14 @@ async fn none_is_used_that_stood_unused_too_long() {
 async fn none_is_used_that_is_too_old_however_busy_it_is() {
     let pool = pool(true);
     let (kept, mut end) = one().await;
-    pool.put(kept);
+    pool.ones.put(kept);
     for _ in 0..30 {
         tokio::time::advance(LIFETIMES.age / 30).await;
-        pool.put(pool.take_idle().expect("it is not over the limit yet"));
+        pool.ones
+            .put(pool.ones.take().expect("it is not over the limit yet"));
     }
     tokio::time::advance(Duration::from_millis(1)).await;
-    assert!(pool.take_idle().is_none());
+    assert!(pool.ones.take().is_none());
     assert!(is_closed(&mut end).await);
 }
 
@@ -390,14 +367,14 @@ async fn none_is_used_that_is_too_old_however_busy_it_is() {
 async fn a_sweep_closes_those_and_no_other() {
     let pool = pool(true);
     let (old, mut old_end) = one().await;
-    pool.put(old);
+    pool.ones.put(old);
     tokio::time::advance(LIFETIMES.idle).await;
     let (young, mut young_end) = one().await;
-    pool.put(young);
+    pool.ones.put(young);
     pool.sweep();
     assert!(is_closed(&mut old_end).await);
     assert!(!is_closed(&mut young_end).await);
-    assert_eq!(lock(&pool.idle).len(), 1);
+    assert!(pool.ones.take().is_some());
 }
 
 #[tokio::test(start_paused = true)]
@@ -434,61 +411,6 @@ async fn a_sweep_closes_one_of_http_2_that_stands_unused_but_none_that_is_being_
     assert!(is_closed(&mut end).await);
 }
 
-/// An answer of which so much has come, the pool that its connection goes back to, and the other end.
-async fn answered(begin: &str) -> (AnswerBody<Bodies>, Arc<Pool<Bodies>>, DuplexStream) {
-    let pool = pool(true);
-    let (mut connection, mut end) = one().await;
-    let answer = connection
-        .sender
-        .send_request(Request::new(clocked(Full::default())));
-    settled().await;
-    end.write_all(begin.as_bytes()).await.unwrap();
-    let incoming = answer.await.unwrap().into_body();
-    let way_back = WayBack {
-        connection,
-        pool: Arc::clone(&pool),
-    };
-    (AnswerBody::new(incoming, Some(way_back)), pool, end)
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_last_byte_of_an_answer_gives_its_connection_back() {
-    let (mut body, pool, mut end) = answered("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nab").await;
-    assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "ab");
-    assert_eq!(lock(&pool.idle).len(), 0);
-    end.write_all(b"cd").await.unwrap();
-    assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "cd");
-    // Not first when somebody asks for more.
-    assert_eq!(lock(&pool.idle).len(), 1);
-    assert!(body.frame().await.is_none() && body.is_end_stream());
-    assert_eq!(lock(&pool.idle).len(), 1);
-    settled().await;
-    assert!(pool.take_idle().is_some(), "and it can be used");
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_answer_without_a_body_gives_it_back_at_once() {
-    let (_body, pool, _end) = answered("HTTP/1.1 204 No Content\r\n\r\n").await;
-    assert_eq!(lock(&pool.idle).len(), 1);
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_answer_that_is_cut_or_left_gives_nothing_back() {
-    let begin = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n";
-    let (mut cut, pool, end) = answered(begin).await;
-    cut.frame().await.unwrap().unwrap();
-    drop(end);
-    assert!(cut.frame().await.unwrap().is_err());
-    drop(cut);
-    assert_eq!(lock(&pool.idle).len(), 0);
-
-    let (mut left, pool, mut end) = answered(begin).await;
-    left.frame().await.unwrap().unwrap();
-    drop(left);
-    assert_eq!(lock(&pool.idle).len(), 0);
-    assert!(is_closed(&mut end).await);
-}
-
 /// The way to this address, by a pool that holds what the test puts in.
 fn leg(address: std::net::SocketAddr, http_version: HttpVersion) -> Leg<Bodies> {
     let minute = Duration::from_mins(1);
@@ -522,54 +444,40 @@ async fn answering(listener: TcpListener) -> String {
     String::from_utf8(came).unwrap()
 }
 
-/// The first rule of upstream.
+/// The first rule of upstream; the new connection happens to speak another version.
 #[tokio::test]
-async fn what_was_never_started_on_one_that_closed_is_sent_on_a_new_one() {
-    for http_2 in [false, true] {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let leg = leg(listener.local_addr().unwrap(), HttpVersion::Auto);
-        let (here, mut there) = tokio::io::duplex(4096);
-        // The task of a connection that stands, to be ended just when a request was given to it.
-        let task = if http_2 {
-            let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(here))
-                .await
-                .unwrap();
-            let task = tokio::spawn(async move { drop(connection.await) });
-            let standing = Mutex::new(Some(Connection::Many(sender)));
-            let connect = || {
-                let connection = lock(&standing).take().unwrap();
-                async move { Ok(connection) }.boxed()
-            };
-            assert!(!stood(leg.pool.take(connect).await));
-            task
-        } else {
-            let (mut sender, connection) = http1::handshake(TokioIo::new(here)).await.unwrap();
-            let task = tokio::spawn(async move { drop(connection.await) });
-            sender.ready().await.unwrap();
-            leg.pool.one_by_one.store(true, Ordering::SeqCst);
-            leg.pool
-                .put(Box::new(One::new(sender, Seen::Bytes(Arc::default()))));
-            task
-        };
-        settled().await;
-        let upstream = tokio::spawn(answering(listener));
-        let (head, body) = Request::post("/graphql")
-            .body(Full::from("mutation"))
-            .unwrap()
-            .into_parts();
-        let mut sending = Box::pin(leg.send(Box::new(head), body, Instant::now()));
-        assert!((&mut sending).now_or_never().is_none());
-        task.abort();
-        assert_eq!(sending.await.unwrap().status(), 200);
-        let head = upstream.await.unwrap().to_ascii_lowercase();
-        let host = format!("\r\nhost: {}\r\n", leg.authority);
-        assert!(
-            head.starts_with("post /graphql http/1.1\r\n") && head.contains(&host),
-            "{head}"
-        );
-        // Nothing of it was on the one that closed.
-        let mut bytes = Vec::new();
-        there.read_to_end(&mut bytes).await.unwrap();
-        assert!(!String::from_utf8_lossy(&bytes).contains("mutation"));
-    }
+async fn what_was_never_started_on_one_of_http_2_that_closed_is_sent_on_a_new_one() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let leg = leg(listener.local_addr().unwrap(), HttpVersion::Auto);
+    let (here, mut there) = tokio::io::duplex(4096);
+    let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(here))
+        .await
+        .unwrap();
+    let task = tokio::spawn(async move { drop(connection.await) });
+    let standing = Mutex::new(Some(Connection::Many(sender)));
+    let connect = || {
+        let connection = lock(&standing).take().unwrap();
+        async move { Ok(connection) }.boxed()
+    };
+    assert!(!stood(leg.pool.take(connect).await));
+    settled().await;
+    let upstream = tokio::spawn(answering(listener));
+    let uri = leg.uri("/graphql".parse().unwrap()).unwrap();
+    let host = leg.authority.as_str();
+    let request = Request::post(uri)
+        .header("host", host)
+        .body(Full::from("mutation"));
+    let (head, body) = request.unwrap().into_parts();
+    let mut sending = Box::pin(leg.send(&head, body, Instant::now()));
+    assert!((&mut sending).now_or_never().is_none());
+    // Just when the request was given to it.
+    task.abort();
+    assert_eq!(sending.await.unwrap().status(), 200);
+    let came = upstream.await.unwrap();
+    let expected = format!("POST /graphql HTTP/1.1\r\ncontent-length: 8\r\nhost: {host}\r\n\r\nmutation");
+    assert_eq!(came, expected);
+    // Nothing of it was on the one that closed.
+    let mut bytes = Vec::new();
+    there.read_to_end(&mut bytes).await.unwrap();
+    assert!(!String::from_utf8_lossy(&bytes).contains("mutation"));
 }
