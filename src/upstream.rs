@@ -148,7 +148,7 @@ where
         let clock = ResponseClock::new(self.response_timeout, now);
         tokio::select! {
             biased;
-            answer = self.exchange(head, Clocked::new(body, clock.clone())) => answer,
+            answer = self.exchange(head, Clocked::new(body, clock.clone()), now) => answer,
             () = clock.rings() => Err(UpstreamError::TimedOut),
         }
     }
@@ -158,9 +158,10 @@ where
         &self,
         head: &request::Parts,
         mut body: Clocked<B>,
+        now: Instant,
     ) -> Result<Box<Response<AnswerBody>>, UpstreamError> {
         loop {
-            let taken = self.pool.take(|| self.connector.connect(self.root())).await;
+            let taken = self.pool.take(now, || self.connector.connect(self.root())).await;
             match taken.map_err(UpstreamError::unreachable)? {
                 Taken::One(one) => {
                     let answer = one.exchange(head, body, self.pool.ones()).await?;

@@ -9,7 +9,7 @@
 //! 3. A connection serves again if both ended where they said, nothing came after, and upstream did not say `close`.
 //! 4. An answer has begun with its first byte, be it of an interim one: what dies before that is unanswered, and
 //!    nothing else is.
-//! 5. A connection that is not used holds no buffer.
+//! 5. A connection that stands unused for a while holds no buffer.
 
 mod decode;
 mod encode;
@@ -99,6 +99,12 @@ impl One {
         Pin::new(&mut self.wire)
             .poll_read(&mut nobody, &mut read)
             .is_pending()
+    }
+
+    /// Gives back what is only needed in use.
+    fn rest(&mut self) {
+        self.buffer = BytesMut::new();
+        self.read = READ.0;
     }
 
     /// Sends a request, and gives its answer once the head is there; the connection goes to `ones` at the end of it.
@@ -225,9 +231,7 @@ impl Reading {
             mut connection, ones, ..
         } = self;
         if let Some(ones) = ones.filter(|_| connection.buffer.is_empty()) {
-            connection.buffer = BytesMut::new();
             connection.begun = false;
-            connection.read = READ.0;
             ones.put(connection);
         }
     }

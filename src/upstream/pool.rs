@@ -76,16 +76,20 @@ where
         &self.ones
     }
 
-    /// A connection to send a request on; `connect` makes one where there is none.
-    pub(super) async fn take(&self, connect: impl Fn() -> Making<B>) -> Result<Taken<B>, BoxError> {
+    /// A connection to send a request on, `now`; `connect` makes one where there is none.
+    pub(super) async fn take(
+        &self,
+        now: Instant,
+        connect: impl Fn() -> Making<B>,
+    ) -> Result<Taken<B>, BoxError> {
         if !self.one_by_one.load(Ordering::Relaxed) {
-            let (sender, stood) = self.many(&connect);
+            let (sender, stood) = self.many(now, &connect);
             match sender.await? {
                 Some(sender) => return Ok(Taken::Many(sender, stood)),
                 None => self.one_by_one.store(true, Ordering::Relaxed),
             }
         }
-        match self.ones.take() {
+        match self.ones.take(now) {
             Some(one) => Ok(Taken::One(one)),
             None => Box::pin(self.make_or_wait(connect())).await,
         }
@@ -101,11 +105,13 @@ where
                         Ok(Connection::One(one)) => Ok(Taken::One(one)),
                         Ok(Connection::Many(sender)) => Ok(Taken::Many(sender, false)),
                         // One may have come free in the moment in which making one failed.
-                        Err(error) => self.ones.take().map(Taken::One).ok_or(error),
+                        Err(error) => self.ones.take(Instant::now()).map(Taken::One).ok_or(error),
                     };
                 }
                 () = waits.freed() => {
-                    let Some(one) = self.ones.take() else { continue };
+                    let Some(one) = self.ones.take(Instant::now()) else {
+                        continue;
+                    };
                     let ones = Arc::clone(&self.ones);
                     tokio::spawn(async move {
                         if let Ok(Connection::One(one)) = making.await {
@@ -119,9 +125,8 @@ where
     }
 
     /// Rule 2: the connection for all, and whether it stood before.
-    fn many(&self, connect: impl Fn() -> Making<B>) -> (ForAll<B>, bool) {
+    fn many(&self, now: Instant, connect: impl Fn() -> Making<B>) -> (ForAll<B>, bool) {
         let mut many = lock(&self.many);
-        let now = Instant::now();
         if let Some(known) = many.as_mut().filter(|known| !known.is_over(self.lifetimes, now)) {
             known.used = now;
             return (known.sender.clone(), known.sender.peek().is_some());
@@ -148,8 +153,8 @@ where
 
     /// Rule 4.
     pub(super) fn sweep(&self) {
-        self.ones.sweep();
         let now = Instant::now();
+        self.ones.sweep(now);
         let mut many = lock(&self.many);
         // Exchanges that are under way on it end as they would.
         if many.as_ref().is_some_and(|many| {

@@ -46,9 +46,8 @@ impl Ones {
         }
     }
 
-    /// One to use, if there is one.
-    pub(in crate::upstream) fn take(&self) -> Option<Box<One>> {
-        let now = Instant::now();
+    /// One to use `now`, if there is one.
+    pub(in crate::upstream) fn take(&self, now: Instant) -> Option<Box<One>> {
         loop {
             let mut last = self.unused().pop()?;
             if last.is_good(self.lifetimes, now) {
@@ -72,10 +71,12 @@ impl Ones {
         Waits(self)
     }
 
-    /// Closes those that are over.
-    pub(in crate::upstream) fn sweep(&self) {
-        let now = Instant::now();
-        self.unused().retain_mut(|one| one.is_good(self.lifetimes, now));
+    /// Closes those that are over, and lets the others rest.
+    pub(in crate::upstream) fn sweep(&self, now: Instant) {
+        self.unused().retain_mut(|one| {
+            one.connection.rest();
+            one.is_good(self.lifetimes, now)
+        });
     }
 
     #[cfg(test)]

@@ -64,7 +64,7 @@ fn pool(one_by_one: bool) -> Arc<Pool<Bodies>> {
 /// Takes a connection in a task of its own, and has waited when it returns.
 async fn taking(pool: &Arc<Pool<Bodies>>, maker: &Maker) -> JoinHandle<Result<Taken<Bodies>, BoxError>> {
     let (pool, maker) = (Arc::clone(pool), maker.clone());
-    let task = tokio::spawn(async move { pool.take(|| maker.connect()).await });
+    let task = tokio::spawn(async move { pool.take(Instant::now(), || maker.connect()).await });
     settled().await;
     task
 }
@@ -131,8 +131,11 @@ async fn the_one_used_last_is_taken_first() {
     let (first, second) = (younger.opened, older.opened);
     pool.ones.put(younger);
     pool.ones.put(older);
-    assert_eq!(opened(pool.take(|| maker.connect()).await), second);
-    assert_eq!(opened(pool.take(|| maker.connect()).await), first);
+    assert_eq!(
+        opened(pool.take(Instant::now(), || maker.connect()).await),
+        second
+    );
+    assert_eq!(opened(pool.take(Instant::now(), || maker.connect()).await), first);
 }
 
 #[tokio::test(start_paused = true)]
@@ -146,8 +149,11 @@ async fn one_that_upstream_closed_is_passed_over() {
     pool.ones.put(closed);
     drop(end);
     settled().await;
-    assert_eq!(opened(pool.take(|| maker.connect()).await), wanted);
-    assert!(pool.ones.take().is_none());
+    assert_eq!(
+        opened(pool.take(Instant::now(), || maker.connect()).await),
+        wanted
+    );
+    assert!(pool.ones.take(Instant::now()).is_none());
 }
 
 #[tokio::test(start_paused = true)]
@@ -162,7 +168,10 @@ async fn one_that_upstream_sent_something_unasked_is_closed() {
     let (made, _made_end) = one().await;
     let wanted = made.opened;
     assert!(hand.send(Ok(Connection::One(made))).is_ok());
-    assert_eq!(opened(pool.take(|| maker.connect()).await), wanted);
+    assert_eq!(
+        opened(pool.take(Instant::now(), || maker.connect()).await),
+        wanted
+    );
     assert!(is_closed(&mut end).await);
 }
 
@@ -179,7 +188,7 @@ async fn a_connection_of_http_2_is_made_once_for_all_who_wait() {
     for waiter in waiters {
         assert!(!stood(waiter.await.unwrap()));
     }
-    assert!(stood(pool.take(|| maker.connect()).await));
+    assert!(stood(pool.take(Instant::now(), || maker.connect()).await));
     assert_eq!(maker.asked(), 1);
 }
 
@@ -193,7 +202,7 @@ async fn where_it_fails_all_who_waited_are_told_and_the_next_makes_another() {
         assert_eq!(waiter.await.unwrap().err().unwrap().to_string(), "no way");
     }
     let _end = makes_many(good).await;
-    assert!(!stood(pool.take(|| maker.connect()).await));
+    assert!(!stood(pool.take(Instant::now(), || maker.connect()).await));
     assert_eq!(maker.asked(), 2);
 }
 
@@ -215,11 +224,11 @@ async fn one_of_http_2_that_closed_is_replaced() {
     let pool = pool(false);
     let (maker, [first, second]) = Maker::with_hands();
     let end = makes_many(first).await;
-    assert!(!stood(pool.take(|| maker.connect()).await));
+    assert!(!stood(pool.take(Instant::now(), || maker.connect()).await));
     drop(end);
     settled().await;
     let _end = makes_many(second).await;
-    assert!(!stood(pool.take(|| maker.connect()).await));
+    assert!(!stood(pool.take(Instant::now(), || maker.connect()).await));
 }
 
 #[tokio::test(start_paused = true)]
@@ -242,7 +251,10 @@ async fn an_upstream_that_turns_out_to_speak_http_1_is_asked_for_nothing_else() 
     let (more, _more_end) = one().await;
     let wanted = more.opened;
     assert!(third.send(Ok(Connection::One(more))).is_ok());
-    assert_eq!(opened(pool.take(|| maker.connect()).await), wanted);
+    assert_eq!(
+        opened(pool.take(Instant::now(), || maker.connect()).await),
+        wanted
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -257,7 +269,10 @@ async fn who_waits_takes_one_that_comes_free_and_the_new_one_is_put_in() {
     assert_eq!(opened(waiter.await.unwrap()), was_freed);
     assert!(hand.send(Ok(Connection::One(made))).is_ok());
     settled().await;
-    assert_eq!(opened(pool.take(|| maker.connect()).await), was_made);
+    assert_eq!(
+        opened(pool.take(Instant::now(), || maker.connect()).await),
+        was_made
+    );
     assert_eq!(maker.asked(), 1);
 }
 
@@ -289,7 +304,7 @@ async fn who_waits_is_not_misled_by_one_that_another_took() {
     let (freed, _freed_end) = one().await;
     pool.ones.put(freed);
     // Before the waiter comes to look.
-    assert!(pool.ones.take().is_some());
+    assert!(pool.ones.take(Instant::now()).is_some());
     settled().await;
     assert!(!waiter.is_finished());
     let (made, _made_end) = one().await;
@@ -315,7 +330,7 @@ async fn a_failure_to_connect_is_told_to_who_waits_for_it() {
     let pool = pool(true);
     let (maker, [hand]) = Maker::with_hands();
     assert!(hand.send(Err("no way".into())).is_ok());
-    let failed = pool.take(|| maker.connect()).await;
+    let failed = pool.take(Instant::now(), || maker.connect()).await;
     assert_eq!(failed.err().unwrap().to_string(), "no way");
     assert_eq!(pool.ones.waiting(), 0);
 }
@@ -341,10 +356,13 @@ async fn none_is_used_that_stood_unused_too_long() {
     let (kept, mut end) = one().await;
     pool.ones.put(kept);
     tokio::time::advance(LIFETIMES.idle).await;
-    pool.ones
-        .put(pool.ones.take().expect("it is not over the limit yet"));
+    pool.ones.put(
+        pool.ones
+            .take(Instant::now())
+            .expect("it is not over the limit yet"),
+    );
     tokio::time::advance(LIFETIMES.idle + Duration::from_millis(1)).await;
-    assert!(pool.ones.take().is_none());
+    assert!(pool.ones.take(Instant::now()).is_none());
     assert!(is_closed(&mut end).await);
 }
 
@@ -355,11 +373,14 @@ async fn none_is_used_that_is_too_old_however_busy_it_is() {
     pool.ones.put(kept);
     for _ in 0..30 {
         tokio::time::advance(LIFETIMES.age / 30).await;
-        pool.ones
-            .put(pool.ones.take().expect("it is not over the limit yet"));
+        pool.ones.put(
+            pool.ones
+                .take(Instant::now())
+                .expect("it is not over the limit yet"),
+        );
     }
     tokio::time::advance(Duration::from_millis(1)).await;
-    assert!(pool.ones.take().is_none());
+    assert!(pool.ones.take(Instant::now()).is_none());
     assert!(is_closed(&mut end).await);
 }
 
@@ -374,7 +395,7 @@ async fn a_sweep_closes_those_and_no_other() {
     pool.sweep();
     assert!(is_closed(&mut old_end).await);
     assert!(!is_closed(&mut young_end).await);
-    assert!(pool.ones.take().is_some());
+    assert!(pool.ones.take(Instant::now()).is_some());
 }
 
 #[tokio::test(start_paused = true)]
@@ -382,12 +403,12 @@ async fn one_of_http_2_is_not_used_when_it_is_too_old() {
     let pool = pool(false);
     let (maker, [first, second]) = Maker::with_hands();
     let _end = makes_many(first).await;
-    assert!(!stood(pool.take(|| maker.connect()).await));
+    assert!(!stood(pool.take(Instant::now(), || maker.connect()).await));
     tokio::time::advance(LIFETIMES.age).await;
-    assert!(stood(pool.take(|| maker.connect()).await));
+    assert!(stood(pool.take(Instant::now(), || maker.connect()).await));
     tokio::time::advance(Duration::from_millis(1)).await;
     let _other_end = makes_many(second).await;
-    assert!(!stood(pool.take(|| maker.connect()).await));
+    assert!(!stood(pool.take(Instant::now(), || maker.connect()).await));
     assert_eq!(maker.asked(), 2);
 }
 
@@ -402,7 +423,10 @@ async fn a_sweep_closes_one_of_http_2_that_stands_unused_but_none_that_is_being_
     assert!(!stood(waiter.await.unwrap()));
     tokio::time::advance(LIFETIMES.idle).await;
     pool.sweep();
-    assert!(stood(pool.take(|| maker.connect()).await), "it is used again");
+    assert!(
+        stood(pool.take(Instant::now(), || maker.connect()).await),
+        "it is used again"
+    );
     tokio::time::advance(LIFETIMES.idle).await;
     pool.sweep();
     assert!(!is_closed(&mut end).await);
@@ -459,7 +483,7 @@ async fn what_was_never_started_on_one_of_http_2_that_closed_is_sent_on_a_new_on
         let connection = lock(&standing).take().unwrap();
         async move { Ok(connection) }.boxed()
     };
-    assert!(!stood(leg.pool.take(connect).await));
+    assert!(!stood(leg.pool.take(Instant::now(), connect).await));
     settled().await;
     let upstream = tokio::spawn(answering(listener));
     let uri = leg.uri("/graphql".parse().unwrap()).unwrap();
