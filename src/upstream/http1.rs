@@ -1,7 +1,8 @@
 //! A connection of HTTP/1.1 (RFC 9112), for one exchange after the other.
 //!
 //! An exchange runs within the future of its own request: no task stands between the two legs, and nothing is handed
-//! from one to the other. That is what this is for; it is a third of the instructions of a library's client.
+//! from one to the other. That is what this is for: by hyper's client, a request took a quarter more instructions.
+//! hyper speaks HTTP/2, and tests hold what is made of answers here against what it makes of them.
 //!
 //! 1. A connection has one owner: the pool, an exchange, or the body of an answer. Dropped, it is closed.
 //! 2. The answer is read while the request is sent. Where it comes first, a task sends the rest and reads on, so that
@@ -22,7 +23,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Bytes, BytesMut};
-use http::{Response, request};
+use http::{Method, Response, request};
 use http_body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::mpsc;
@@ -143,7 +144,7 @@ impl One {
         &mut self,
         cx: &mut Context<'_>,
         request: &mut Outgoing<B>,
-        method: &http::Method,
+        method: &Method,
     ) -> Poll<Result<Head, Failure>>
     where
         B: Body<Data = Bytes> + Unpin,

@@ -46,8 +46,8 @@ pub(in crate::upstream) enum Malformed {
     /// 101.
     #[error("the protocol was switched, which nobody asked for")]
     Switched,
-    /// A chunk without a size, or longer than that.
-    #[error("a chunk is malformed")]
+    /// A chunk without a size, or longer than that; lines between chunks that are none.
+    #[error("a chunk or the trailer section is malformed")]
     Chunk,
 }
 
@@ -292,11 +292,7 @@ fn size(buffer: &mut BytesMut) -> Result<Option<u64>, Malformed> {
     }
     match httparse::parse_chunk_size(buffer).map_err(|_| Malformed::Chunk)? {
         Status::Complete((length, size)) if length <= LONGEST_SIZE => {
-            let line = buffer.split_to(length);
-            // Within an extension the library takes an LF for no line's end, where others may.
-            if line.iter().position(|byte| *byte == b'\n') != Some(length - 1) {
-                return Err(Malformed::Chunk);
-            }
+            take_lines(buffer, length)?;
             Ok(Some(size))
         }
         Status::Partial if buffer.len() <= LONGEST_SIZE => Ok(None),
@@ -310,12 +306,20 @@ fn trailers(buffer: &mut BytesMut) -> Result<Option<HeaderMap>, Malformed> {
     match httparse::parse_headers(buffer, &mut fields)? {
         Status::Complete((length, fields)) if length <= LONGEST_TRAILERS => {
             let trailers = map(fields, buffer.get(..length).unwrap_or_default(), |_, _| ())?;
-            buffer.advance(length);
+            take_lines(buffer, length)?;
             Ok(Some(trailers))
         }
         Status::Partial if buffer.len() <= LONGEST_TRAILERS => Ok(None),
         Status::Complete(_) | Status::Partial => Err(Malformed::TooLong),
     }
+}
+
+/// Takes lines, each of which must end with CRLF: for some, an LF alone ends one as well, and for others it does not.
+fn take_lines(buffer: &mut BytesMut, length: usize) -> Result<(), Malformed> {
+    let lines = buffer.split_to(length);
+    let mut lines = lines.split_inclusive(|byte| *byte == b'\n');
+    let all = lines.all(|line| line.ends_with(b"\r\n"));
+    all.then_some(()).ok_or(Malformed::Chunk)
 }
 
 /// The length that digits tell.

@@ -110,7 +110,8 @@ where
 
     /// Takes what there is of the body, as far as it is copied; pending where the body makes us wait.
     fn poll_feed(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
-        while self.frame.is_empty() && self.bytes.len() < 2 * SMALL {
+        // What comes after a large frame must wait for it, and for the end of its chunk.
+        while self.after_bytes() == 0 && self.bytes.len() < 2 * SMALL {
             let Some(body) = &mut self.body else { break };
             if body.is_end_stream() {
                 self.end()?;
@@ -169,7 +170,7 @@ where
         let mut io = Pin::new(io);
         loop {
             let bytes = self.bytes.get(self.written..).unwrap_or_default();
-            let after = self.frame.len() + self.chunk_end.len();
+            let after = self.after_bytes();
             if bytes.len() + after == 0 {
                 break;
             }
@@ -187,6 +188,11 @@ where
         self.bytes.clear();
         self.written = 0;
         Poll::Ready(Ok(()))
+    }
+
+    /// How much is to be written after `bytes`.
+    fn after_bytes(&self) -> usize {
+        self.frame.len() + self.chunk_end.len()
     }
 
     /// So many bytes have left.
@@ -210,3 +216,6 @@ fn has_a_body(head: &request::Parts) -> bool {
     matches!(head.method, Method::POST | Method::PUT | Method::PATCH)
         || head.headers.contains_key(header::CONTENT_LENGTH)
 }
+
+#[cfg(test)]
+mod tests;

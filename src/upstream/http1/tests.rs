@@ -399,6 +399,7 @@ async fn what_is_no_chunk_is_told_so() {
         ("-1\r\n".to_owned(), Malformed::Chunk),
         ("0x1\r\n".to_owned(), Malformed::Chunk),
         ("2;a\nb\r\n".to_owned(), Malformed::Chunk),
+        ("0\r\na: 1\nb: 2\r\n\r\n".to_owned(), Malformed::Chunk),
         ("fffffffffffffffff\r\n".to_owned(), Malformed::Chunk),
         ("1\r\nabc".to_owned(), Malformed::Chunk),
         (format!("1;{long}"), Malformed::TooLong),

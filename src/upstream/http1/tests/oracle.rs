@@ -57,7 +57,7 @@ const BODIES: &[&str] = &[
     "ffffffffffffffff\r\n01",
 ];
 
-/// An answer, one of its bytes perhaps another, in parts. Of lines that end with LF alone each thinks its own.
+/// An answer, one of its bytes perhaps another (no LF: hyper takes some that stand alone), in parts.
 fn written() -> impl Strategy<Value = (Vec<u8>, Vec<Index>)> {
     let interim = select(&["", "", "", "HTTP/1.1 100 Continue\r\n\r\n"][..]);
     let head = (
