@@ -39,6 +39,7 @@ pub use self::beginning::{Beginning, overhear};
 pub use self::held::{HoldError, hold};
 pub use self::memory::Memory;
 pub use self::metered::{AnswerError, AtEnd, End, Ending, Metered};
+pub use self::patience::Patience;
 pub use self::recorder::{BodyLimits, Recorder};
 pub use self::recording::{Outcome, Recording, Tally};
 pub use self::tape::{Replay, Tape, TapeBudget};

@@ -142,22 +142,7 @@ where
     pub async fn send(
         &self,
         head: &request::Parts,
-        body: B,
-        now: Instant,
-    ) -> Result<Box<Response<AnswerBody>>, UpstreamError> {
-        let clock = ResponseClock::new(self.response_timeout, now);
-        tokio::select! {
-            biased;
-            answer = self.exchange(head, Clocked::new(body, clock.clone()), now) => answer,
-            () = clock.rings() => Err(UpstreamError::TimedOut),
-        }
-    }
-
-    /// Sends a request on the first connection that takes it (rule 1 of this module).
-    async fn exchange(
-        &self,
-        head: &request::Parts,
-        mut body: Clocked<B>,
+        mut body: B,
         now: Instant,
     ) -> Result<Box<Response<AnswerBody>>, UpstreamError> {
         loop {
@@ -168,13 +153,20 @@ where
                     return Ok(Box::new(answer.map(|body| AnswerBody(Carried::ByHttp1(body)))));
                 }
                 Taken::Many(mut sender, stood) => {
-                    let request = Request::from_parts(for_http2(head), body);
-                    match sender.try_send_request(request).await {
+                    let clock = ResponseClock::new(self.response_timeout);
+                    let request = Request::from_parts(for_http2(head), Clocked::new(body, clock.clone()));
+                    let sent = tokio::select! {
+                        biased;
+                        sent = sender.try_send_request(request) => sent,
+                        () = clock.rings() => return Err(UpstreamError::TimedOut),
+                    };
+                    match sent {
                         Ok(answer) => {
                             return Ok(Box::new(answer.map(|body| AnswerBody(Carried::ByHttp2(body)))));
                         }
+                        // Rule 1 of this module.
                         Err(mut failed) => match failed.take_message().filter(|_| stood) {
-                            Some(unsent) => body = unsent.into_body(),
+                            Some(unsent) => body = unsent.into_body().into_inner(),
                             None => return Err(failed.into_error().into()),
                         },
                     }
@@ -259,6 +251,7 @@ impl From<Unfinished> for UpstreamError {
             Failure::Request(error) => Self::Request(error),
             Failure::Malformed(error) => Self::Nonsense(error.into()),
             Failure::Io(_) | Failure::Closed => Self::died(failure, begun),
+            Failure::TimedOut => Self::TimedOut,
         }
     }
 }

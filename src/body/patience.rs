@@ -1,4 +1,4 @@
-//! The longest wait for a chunk (law 6).
+//! The longest wait for what another has to send or to take (law 6).
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -11,14 +11,16 @@ const FAR: Duration = Duration::from_hours(24 * 365);
 
 /// Counts a wait from the first poll that found nothing. The timer is made at the first such poll, and used again.
 #[derive(Debug)]
-pub(super) struct Patience {
+pub struct Patience {
     limit: Duration,
     timer: Option<Pin<Box<Sleep>>>,
     waiting: bool,
 }
 
 impl Patience {
-    pub(super) fn new(limit: Duration) -> Self {
+    /// Waits of so long at most.
+    #[must_use]
+    pub fn new(limit: Duration) -> Self {
         Self {
             limit,
             timer: None,
@@ -27,7 +29,7 @@ impl Patience {
     }
 
     /// Nothing has come; ready when that has lasted too long.
-    pub(super) fn poll_exhausted(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub fn poll_exhausted(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let limit = self.limit.min(FAR);
         let timer = match &mut self.timer {
             Some(timer) => {
@@ -43,7 +45,7 @@ impl Patience {
     }
 
     /// Something has come.
-    pub(super) fn restore(&mut self) {
+    pub fn restore(&mut self) {
         self.waiting = false;
     }
 }

@@ -1,4 +1,4 @@
-//! The wait for an answer's head.
+//! The wait for an answer's head over HTTP/2.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -25,10 +25,10 @@ struct Inner {
 }
 
 impl ResponseClock {
-    /// A clock of a request that is sent `now`.
-    pub(super) fn new(timeout: Duration, now: Instant) -> Self {
+    /// A clock of a request that is sent now.
+    pub(super) fn new(timeout: Duration) -> Self {
         Self(Arc::new(Inner {
-            started: now,
+            started: Instant::now(),
             timeout,
             taken: AtomicU64::new(0),
         }))
@@ -72,6 +72,10 @@ impl<B> Clocked<B> {
     pub(super) fn new(body: B, clock: ResponseClock) -> Self {
         Self { body, clock }
     }
+
+    pub(super) fn into_inner(self) -> B {
+        self.body
+    }
 }
 
 impl<B: Body<Data = Bytes> + Unpin> Body for Clocked<B> {
@@ -108,7 +112,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn rings_a_whole_timeout_after_the_last_byte() {
-        let clock = ResponseClock::new(TIMEOUT, Instant::now());
+        let clock = ResponseClock::new(TIMEOUT);
         let mut body = Clocked::new(
             http_body_util::Full::new(Bytes::from_static(b"query")),
             clock.clone(),
@@ -123,7 +127,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn stands_still_while_the_caller_makes_upstream_wait() {
         let (mut caller, stream) = Channel::<Bytes>::new(1);
-        let clock = ResponseClock::new(TIMEOUT, Instant::now());
+        let clock = ResponseClock::new(TIMEOUT);
         let mut body = Clocked::new(stream, clock.clone());
         let reader = tokio::spawn(async move { while body.frame().await.is_some() {} });
         tokio::task::yield_now().await;

@@ -37,6 +37,7 @@ type Connecting<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
 pub(super) struct Connector {
     https: HttpsConnector<WayOut>,
     timeout: Duration,
+    response_timeout: Duration,
     /// Whether HTTP/2 is spoken without being asked for.
     http2: bool,
     opened: Counter,
@@ -71,6 +72,7 @@ impl Connector {
         Self {
             https: HttpsConnector::from((way_out, tls)),
             timeout: config.connect_timeout,
+            response_timeout: config.response_timeout,
             http2: config.http_version == HttpVersion::Http2,
             opened: Counter::default(),
         }
@@ -83,7 +85,7 @@ impl Connector {
         B::Error: Into<BoxError>,
     {
         let wire = tokio::time::timeout(self.timeout, self.https.clone().oneshot(uri));
-        let (opened, http2) = (self.opened.clone(), self.http2);
+        let (opened, http2, patience) = (self.opened.clone(), self.http2, self.response_timeout);
         Box::pin(async move {
             let wire = wire.await??;
             opened.inc();
@@ -96,9 +98,9 @@ impl Connector {
             }
             // Without what stands between the libraries, where that can be left out.
             let one = match wire {
-                MaybeHttpsStream::Http(MaybeHttpsStream::Http(tcp)) => One::new(tcp.into_inner()),
-                MaybeHttpsStream::Https(tls) => One::new(tls.into_inner()),
-                wire @ MaybeHttpsStream::Http(_) => One::new(TokioIo::new(wire)),
+                MaybeHttpsStream::Http(MaybeHttpsStream::Http(tcp)) => One::new(tcp.into_inner(), patience),
+                MaybeHttpsStream::Https(tls) => One::new(tls.into_inner(), patience),
+                wire @ MaybeHttpsStream::Http(_) => One::new(TokioIo::new(wire), patience),
             };
             Ok(Connection::One(Box::new(one)))
         })

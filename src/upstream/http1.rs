@@ -8,9 +8,11 @@
 //! 2. The answer is read while the request is sent. Where it comes first, a task sends the rest and reads on, so that
 //!    neither waits for the other; it is none of the pool's until both have ended.
 //! 3. A connection serves again if both ended where they said, nothing came after, and upstream did not say `close`.
-//! 4. An answer has begun with its first byte, be it of an interim one: what dies before that is unanswered, and
+//! 4. An answer is waited for as long as `response_timeout` says, anew after each part of the request that upstream took;
+//!    while the caller makes it wait, upstream is not waited for.
+//! 5. An answer has begun with its first byte, be it of an interim one: what dies before that is unanswered, and
 //!    nothing else is.
-//! 5. A connection that stands unused for a while holds no buffer.
+//! 6. A connection that stands unused for a while holds no buffer.
 
 mod decode;
 mod encode;
@@ -21,6 +23,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::{Method, Response, request};
@@ -34,6 +37,7 @@ use tokio_util::sync::PollSender;
 use self::decode::{Framing, Head, Malformed, Part};
 use self::encode::Outgoing;
 pub(super) use self::ones::{Lifetimes, Ones};
+use crate::body::Patience;
 use crate::unreachable::BoxError;
 
 /// What a read asks for at first, and at most: twice as much after each that was filled.
@@ -51,6 +55,8 @@ pub(super) struct One {
     buffer: BytesMut,
     /// Whether a byte has come in this exchange.
     begun: bool,
+    /// With an upstream that has to take a request, or to answer it.
+    patience: Patience,
     /// What the next read asks for.
     read: usize,
     pub(super) opened: Instant,
@@ -71,6 +77,9 @@ pub(super) enum Failure {
     /// The connection was closed before the answer's end.
     #[error("the connection was closed before the end of the answer")]
     Closed,
+    /// The head of the answer did not come in time.
+    #[error("the answer did not come in time")]
+    TimedOut,
 }
 
 /// An exchange that ended before its answer began.
@@ -81,12 +90,13 @@ pub(super) struct Unfinished {
 }
 
 impl One {
-    /// A connection that was just made.
-    pub(super) fn new(wire: impl Wire + 'static) -> Self {
+    /// A connection that was just made, where an answer may take so long.
+    pub(super) fn new(wire: impl Wire + 'static, response_timeout: Duration) -> Self {
         Self {
             wire: Box::new(wire),
             buffer: BytesMut::new(),
             begun: false,
+            patience: Patience::new(response_timeout),
             read: READ.0,
             opened: Instant::now(),
         }
@@ -162,15 +172,20 @@ impl One {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(Failure::Closed)),
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
-                // Upstream may have answered before it stopped to read; it has not.
-                Poll::Pending => {
-                    return match sent {
-                        Poll::Ready(Err(failure)) => Poll::Ready(Err(failure)),
-                        Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
-                    };
-                }
+                Poll::Pending => break,
             }
         }
+        // Upstream may have answered before it stopped to read; it has not.
+        if let Poll::Ready(Err(failure)) = sent {
+            return Poll::Ready(Err(failure));
+        }
+        if request.has_moved() {
+            self.patience.restore();
+        }
+        if request.waits_for_its_body() {
+            return Poll::Pending;
+        }
+        self.patience.poll_exhausted(cx).map(|()| Err(Failure::TimedOut))
     }
 
     /// Reads what has come; none is the end.
@@ -233,6 +248,7 @@ impl Reading {
         } = self;
         if let Some(ones) = ones.filter(|_| connection.buffer.is_empty()) {
             connection.begun = false;
+            connection.patience.restore();
             ones.put(connection);
         }
     }

@@ -35,6 +35,8 @@ pub(super) struct Outgoing<B> {
     /// `None` once it has ended.
     body: Option<B>,
     framing: Framing,
+    /// Whether anything has left since that was asked.
+    moved: bool,
     /// Whether all of it has left, the connection's own buffers too.
     sent: bool,
 }
@@ -84,6 +86,7 @@ where
             chunk_end: b"",
             body: Some(body),
             framing,
+            moved: false,
             sent: false,
         }
     }
@@ -91,6 +94,16 @@ where
     /// Whether all of it was sent.
     pub(super) fn is_sent(&self) -> bool {
         self.sent
+    }
+
+    /// Whether anything has left since this was asked.
+    pub(super) fn has_moved(&mut self) -> bool {
+        std::mem::take(&mut self.moved)
+    }
+
+    /// Whether all that there is has left, and more is to come.
+    pub(super) fn waits_for_its_body(&self) -> bool {
+        self.body.is_some() && self.bytes.len() + self.after_bytes() == 0
     }
 
     /// Sends what can be sent; ready when that is all.
@@ -197,6 +210,7 @@ where
 
     /// So many bytes have left.
     fn advance(&mut self, taken: usize) {
+        self.moved = true;
         let of_bytes = taken.min(self.bytes.len() - self.written);
         self.written += of_bytes;
         let of_frame = (taken - of_bytes).min(self.frame.len());

@@ -13,6 +13,9 @@ use super::*;
 
 mod oracle;
 
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
+const ALMOST: Duration = Duration::from_secs(9);
+
 const LIFETIMES: Lifetimes = Lifetimes {
     idle: Duration::from_secs(15),
     age: Duration::from_mins(5),
@@ -37,7 +40,11 @@ where
     let (here, end) = tokio::io::duplex(4096);
     let (head, body) = request.into_parts();
     let to = Arc::clone(&ones);
-    let exchange = tokio::spawn(async move { Box::new(One::new(here)).exchange(&head, body, &to).await });
+    let exchange = tokio::spawn(async move {
+        Box::new(One::new(here, RESPONSE_TIMEOUT))
+            .exchange(&head, body, &to)
+            .await
+    });
     Run { exchange, ones, end }
 }
 
@@ -457,7 +464,7 @@ async fn an_answer_counts_though_upstream_read_no_more_of_the_request() {
     drop(end);
     let ones = Arc::new(Ones::new(LIFETIMES));
     let (head, body) = post(vec![0; 100_000]).into_parts();
-    let answer = Box::new(One::new(here))
+    let answer = Box::new(One::new(here, RESPONSE_TIMEOUT))
         .exchange(&head, body, &ones)
         .await
         .ok()
@@ -466,6 +473,68 @@ async fn an_answer_counts_though_upstream_read_no_more_of_the_request() {
     assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "no");
     settled().await;
     assert!(ones.take(Instant::now()).is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_is_waited_for_anew_after_each_part_of_the_request_that_upstream_took() {
+    let mut run = run(post(vec![b'x'; 20_000]));
+    let mut part = vec![0; 4096];
+    let mut last = Instant::now();
+    for _ in 0..4 {
+        tokio::time::sleep(ALMOST).await;
+        run.end.read_exact(&mut part).await.unwrap();
+        last = Instant::now();
+    }
+    assert!(matches!(
+        run.answer().await,
+        Err(Unfinished {
+            failure: Failure::TimedOut,
+            begun: false
+        })
+    ));
+    assert_eq!(last.elapsed(), RESPONSE_TIMEOUT);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_is_not_waited_for_while_the_caller_makes_upstream_wait() {
+    let (mut caller, stream) = Channel::<Bytes>::new(1);
+    let mut run = run(Request::post("/").body(stream).unwrap());
+    for _ in 0..3 {
+        tokio::time::sleep(RESPONSE_TIMEOUT * 3).await;
+        caller.send_data("x".into()).await.unwrap();
+    }
+    drop(caller);
+    settled().await;
+    let sent = Instant::now();
+    tokio::time::sleep(ALMOST).await;
+    // An interim answer, or a part of the head, is none.
+    run.says("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 2").await;
+    let Err(unfinished) = run.answer().await else {
+        panic!()
+    };
+    assert!(matches!(unfinished.failure, Failure::TimedOut) && unfinished.begun);
+    assert_eq!(sent.elapsed(), RESPONSE_TIMEOUT);
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_exchange_on_a_connection_is_waited_for_by_itself() {
+    let mut run = run(get());
+    tokio::time::sleep(ALMOST).await;
+    run.says("HTTP/1.1 204 No Content\r\n\r\n").await;
+    assert!(run.answer().await.is_ok());
+    let one = run.ones.take(Instant::now()).unwrap();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let (head, body) = get().into_parts();
+    let since = Instant::now();
+    let answer = one.exchange(&head, body, &run.ones).await;
+    assert!(matches!(
+        answer,
+        Err(Unfinished {
+            failure: Failure::TimedOut,
+            ..
+        })
+    ));
+    assert_eq!(since.elapsed(), RESPONSE_TIMEOUT);
 }
 
 /// A request that goes on after its answer has begun.

@@ -17,6 +17,8 @@ use super::*;
 
 type Bodies = Full<Bytes>;
 
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
+
 const LIFETIMES: Lifetimes = Lifetimes {
     idle: Duration::from_secs(15),
     age: Duration::from_mins(5),
@@ -81,7 +83,7 @@ async fn one() -> (Box<One>, DuplexStream) {
     // No two are opened at one moment, so that they can be told from each other.
     tokio::time::advance(Duration::from_millis(1)).await;
     let (here, there) = tokio::io::duplex(4096);
-    (Box::new(One::new(here)), there)
+    (Box::new(One::new(here, RESPONSE_TIMEOUT)), there)
 }
 
 /// Has a hand make one of HTTP/2; gives its other end.
