@@ -41,7 +41,7 @@ use crate::body::Patience;
 use crate::unreachable::BoxError;
 
 /// What a read asks for at first, and at most: twice as much after each that was filled.
-const READ: (usize, usize) = (8 * 1024, 256 * 1024);
+const READ: (usize, usize) = (8 * 1024, 512 * 1024);
 
 /// The bytes' way to upstream.
 pub(super) trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -190,10 +190,7 @@ impl One {
 
     /// Reads what has come; none is the end.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        // What is left of a buffer is used, down to half of what is asked for.
-        if self.buffer.capacity() - self.buffer.len() < self.read / 2 {
-            self.buffer.reserve(self.read);
-        }
+        self.buffer.reserve(self.read);
         let room = self.buffer.capacity() - self.buffer.len();
         let came = ready!(poll_read_buf(Pin::new(&mut self.wire), cx, &mut self.buffer))?;
         self.begun |= came > 0;

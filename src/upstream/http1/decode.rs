@@ -94,7 +94,7 @@ pub(super) fn head(buffer: &mut BytesMut, asked: &Method) -> Result<Option<Head>
         let section = buffer.get(..length).unwrap_or_default();
         *answer.headers_mut() = map(parsed.headers, section, |name, value| told.hear(name, value))?;
         buffer.advance(length);
-        let (body, lasts) = told.framing(asked, &mut answer)?;
+        let (body, lasts) = told.framing(asked, &answer)?;
         return Ok(Some(Head { answer, body, lasts }));
     }
     Ok(None)
@@ -188,13 +188,10 @@ impl Told {
         }
     }
 
-    /// Section 6.3, and whether the connection lasts. Of two ways to tell the length, only the one that counts is left.
-    fn framing(self, asked: &Method, answer: &mut Response<()>) -> Result<(Framing, bool), Malformed> {
+    /// Section 6.3, and whether the connection lasts.
+    fn framing(self, asked: &Method, answer: &Response<()>) -> Result<(Framing, bool), Malformed> {
         let is_current = answer.version() == Version::HTTP_11;
         let both = self.chunked.is_some() && self.length.is_some();
-        if both {
-            answer.headers_mut().remove(header::CONTENT_LENGTH);
-        }
         let lasts = is_current && !self.closes && !both;
         let none = matches!(answer.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         match (self.chunked, self.length) {

@@ -305,7 +305,7 @@ impl Running {
 }
 
 // A caller's question, all of the proxy's way, and the caller's reading of the answer, a hundred times.
-#[library_benchmark(config = at_most(7_280_000, None), setup = Running::start)]
+#[library_benchmark(config = at_most(6_250_000, None), setup = Running::start)]
 #[bench::a_hundred()]
 fn request(mut running: Running) -> impl Sized {
     running.ask(100);
