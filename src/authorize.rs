@@ -24,7 +24,7 @@ use crate::error::ProxyError;
 use crate::graphql::{self, Question};
 use crate::metrics::Replay;
 use crate::telemetry::Exchange;
-use crate::token::{AccessToken, Rejection, Replacement, TokenSource};
+use crate::token::{AccessToken, BoxFuture, Rejection, Replacement, TokenError, TokenSource};
 use crate::upstream::{AnswerBody, Leg, UpstreamError};
 
 /// What is read of a 401 that a replay makes void, so that its connection lives.
@@ -76,23 +76,42 @@ where
         if let (Err(UpstreamError::Unanswered(_)), Resend::Queries) = (&answer, resend)
             && let Some(tape) = recording.take_tape().filter(|tape| is_of_queries(&head, tape))
         {
-            self.exchange.replay = Some(Replay::Interrupted);
-            let answer = self
-                .attempt(&mut head, RequestBody::Again(tape.play()), &token)
-                .await?;
-            if answer.status() == StatusCode::UNAUTHORIZED {
-                // For the next request: nobody waits here for another token.
-                drop(self.tokens.reject(&token));
-            }
-            return Ok(answer);
+            return Box::pin(self.resend(head, tape, token)).await;
         }
         let answer = answer.map_err(|error| cause(error, &recording))?;
-        if answer.status() != StatusCode::UNAUTHORIZED {
-            return Ok(answer);
+        if answer.status() == StatusCode::UNAUTHORIZED
+            && let Rejection::Replacing(login) = self.tokens.reject(&token)
+        {
+            return Box::pin(self.replay(head, recording, login, answer)).await;
         }
-        let Rejection::Replacing(login) = self.tokens.reject(&token) else {
-            return Ok(answer);
-        };
+        Ok(answer)
+    }
+
+    /// Rule 5, for a query that is on this tape.
+    async fn resend(
+        mut self,
+        mut head: Box<request::Parts>,
+        tape: Tape,
+        token: AccessToken,
+    ) -> Result<Answer, ProxyError> {
+        self.exchange.replay = Some(Replay::Interrupted);
+        let body = RequestBody::Again(tape.play());
+        let answer = self.attempt(&mut head, body, &token).await?;
+        if answer.status() == StatusCode::UNAUTHORIZED {
+            // For the next request: nobody waits here for another token.
+            drop(self.tokens.reject(&token));
+        }
+        Ok(answer)
+    }
+
+    /// Rules 3 and 4, for a request whose answer is this 401.
+    async fn replay(
+        mut self,
+        mut head: Box<request::Parts>,
+        recording: Recording,
+        login: BoxFuture<'static, Result<Replacement, TokenError>>,
+        answer: Answer,
+    ) -> Result<Answer, ProxyError> {
         let _ = tokio::time::timeout(OVERTAKEN, recording.ended()).await;
         let Some(tape) = recording.take_tape() else {
             return Ok(answer);
@@ -107,9 +126,8 @@ where
             Replacement::New(token) => {
                 drain(answer.into_body()).await;
                 self.exchange.replay = Some(Replay::Unauthorized);
-                Ok(self
-                    .attempt(&mut head, RequestBody::Again(tape.play()), &token)
-                    .await?)
+                let body = RequestBody::Again(tape.play());
+                Ok(self.attempt(&mut head, body, &token).await?)
             }
         }
     }

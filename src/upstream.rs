@@ -30,6 +30,7 @@ use http::uri::{Authority, Parts, PathAndQuery, Scheme};
 use http::{Request, Response, Uri, Version, header, request};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use hyper::client::conn::http2;
 use prometheus_client::metrics::counter::Counter;
 use rustls::ClientConfig;
 use tokio::time::Instant;
@@ -152,26 +153,45 @@ where
                     let answer = one.exchange(head, body, self.pool.ones()).await?;
                     return Ok(Box::new(answer.map(|body| AnswerBody(Carried::ByHttp1(body)))));
                 }
-                Taken::Many(mut sender, stood) => {
-                    let clock = ResponseClock::new(self.response_timeout);
-                    let request = Request::from_parts(for_http2(head), Clocked::new(body, clock.clone()));
-                    let sent = tokio::select! {
-                        biased;
-                        sent = sender.try_send_request(request) => sent,
-                        () = clock.rings() => return Err(UpstreamError::TimedOut),
-                    };
-                    match sent {
-                        Ok(answer) => {
-                            return Ok(Box::new(answer.map(|body| AnswerBody(Carried::ByHttp2(body)))));
-                        }
+                Taken::Many(sender, stood) => {
+                    // Most upstreams speak HTTP/1.1: what this takes is not kept ready for it.
+                    match Box::pin(self.send_among_many(head, body, sender)).await? {
+                        Sent::Answered(answer) => return Ok(answer),
                         // Rule 1 of this module.
-                        Err(mut failed) => match failed.take_message().filter(|_| stood) {
-                            Some(unsent) => body = unsent.into_body().into_inner(),
-                            None => return Err(failed.into_error().into()),
-                        },
+                        Sent::NeverStarted(unsent, _) if stood => body = unsent,
+                        Sent::NeverStarted(_, error) => return Err(error),
                     }
                 }
             }
+        }
+    }
+
+    /// Sends a request on a connection that it shares with others.
+    async fn send_among_many(
+        &self,
+        head: &request::Parts,
+        body: B,
+        mut sender: http2::SendRequest<Clocked<B>>,
+    ) -> Result<Sent<B>, UpstreamError> {
+        let clock = ResponseClock::new(self.response_timeout);
+        let request = Request::from_parts(for_http2(head), Clocked::new(body, clock.clone()));
+        let sent = tokio::select! {
+            biased;
+            sent = sender.try_send_request(request) => sent,
+            () = clock.rings() => return Err(UpstreamError::TimedOut),
+        };
+        match sent {
+            Ok(answer) => {
+                let answer = answer.map(|body| AnswerBody(Carried::ByHttp2(body)));
+                Ok(Sent::Answered(Box::new(answer)))
+            }
+            Err(mut failed) => match failed.take_message() {
+                Some(unsent) => {
+                    let body = unsent.into_body().into_inner();
+                    Ok(Sent::NeverStarted(body, failed.into_error().into()))
+                }
+                None => Err(failed.into_error().into()),
+            },
         }
     }
 
@@ -179,6 +199,13 @@ where
     fn root(&self) -> Uri {
         self.uri(PathAndQuery::from_static("/")).unwrap_or_default()
     }
+}
+
+/// What became of a request on a connection that others share.
+enum Sent<B> {
+    Answered(Box<Response<AnswerBody>>),
+    /// The connection turned out closed; here is the body, untouched.
+    NeverStarted(B, UpstreamError),
 }
 
 /// HTTP/2 names the host by `:authority`, beside which the header has no place (RFC 9113, section 8.3.1).
