@@ -175,10 +175,7 @@ impl Slot {
         } else {
             counts.refresh_token = None;
         }
-        *slot.book() = Book {
-            look_at: None,
-            ..counts
-        };
+        *slot.book() = counts;
         drop(book);
         slot
     }
