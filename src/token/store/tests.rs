@@ -102,6 +102,16 @@ async fn laws(store: &dyn Store) {
     assert!(reading.refusal.is_none());
     assert_eq!(reading.counted.len(), 1);
 
+    // Each login counts, whoever sends it and by whatever lease.
+    for logins in 2..=4 {
+        let change = Change {
+            counted: true,
+            ..Change::default()
+        };
+        assert!(!other.settle(Lease::none(), change).await.unwrap());
+        assert_eq!(shelf.read().await.unwrap().counted.len(), logins);
+    }
+
     // An operator clears a refusal.
     let lease = shelf.lease(LIFE).await.unwrap().unwrap();
     let change = Change {
@@ -308,6 +318,23 @@ async fn a_server_that_is_gone_is_told_at_once() {
     server.kill();
     assert_eq!(shelf.read().await.unwrap_err(), StoreError::Unreachable);
     assert_eq!(shelf.lease(LIFE).await.unwrap_err(), StoreError::Unreachable);
+}
+
+#[tokio::test]
+async fn a_connection_is_made_once_and_shared() {
+    let server = RedisServer::start(&[]).await;
+    let client = ::redis::Client::open(format!("redis+unix://{}", server.socket().display())).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let mut connections = async || -> u64 {
+        let stats: ::redis::InfoDict = ::redis::cmd("INFO").query_async(&mut connection).await.unwrap();
+        stats.get("total_connections_received").unwrap()
+    };
+    let before = connections().await;
+    let store = redis_at(server.socket());
+    for login in [login(), with_password("new"), login()] {
+        store.shelf(&login).read().await.unwrap();
+    }
+    assert_eq!(connections().await - before, 1);
 }
 
 #[tokio::test]
