@@ -498,7 +498,9 @@ async fn check_login_waits_for_no_process_that_logs_in_now_and_logs_in_beside_it
     sandbox
         .faults()
         .inject(Place::Token, Times::Count(1), Fault::Hang);
-    let _process = Process::start(with_folder(&url, folder.path())).await;
+    let mut command = with_folder(&url, folder.path());
+    command.args(["--set", "fluent.token.timeout=60s"]);
+    let _process = Process::start(command).await;
     sandbox.seen().wait_for(|counts| counts.faults == 1).await;
     let (code, told) = check(&url, folder.path(), PASSWORD, &[]).await;
     assert_eq!(code, 69, "{told}");
