@@ -600,6 +600,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
         /// Rule 3: none of the passwords here is ever accepted.
         #[test]
         fn four_counted_logins_at_most_in_any_quarter_of_an_hour(
