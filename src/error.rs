@@ -558,4 +558,15 @@ mod tests {
             "fluent-auth-proxy; error=http_request_denied"
         );
     }
+
+    #[test]
+    fn a_bug_is_the_proxys_own_fault() {
+        let response = ProxyError::Internal.answer(Accept::Json, &HeaderValue::from_static("abc"));
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(
+            response.headers()[PROXY_STATUS],
+            "fluent-auth-proxy; error=proxy_internal_error"
+        );
+        assert_eq!(ProxyError::Internal.fault(), Fault::Proxy);
+    }
 }

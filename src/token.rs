@@ -271,4 +271,13 @@ mod tests {
         let token = AccessToken::new(&Secret::new("T-secret".to_owned()), 7).unwrap();
         assert_eq!(format!("{token:?}"), "AccessToken(generation 7)");
     }
+
+    #[test]
+    fn a_token_is_visible_ascii_and_not_nothing() {
+        let token = |text: &str| AccessToken::new(&Secret::new(text.to_owned()), 1);
+        token("!a.b-c_d~+/=").unwrap();
+        for unusable in ["", " ", "a b", "a\tb", "a\r\nb: c", "a\u{7f}", "\u{e9}"] {
+            assert_eq!(token(unusable).unwrap_err(), UnusableToken, "{unusable:?}");
+        }
+    }
 }

@@ -196,3 +196,52 @@ pub fn client(
         .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
         .build()
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// Sends nothing to a collector that says `answer`, or nothing for ever.
+    async fn sent(answer: Option<String>) -> Result<Response<Bytes>, Failure> {
+        let patience = Duration::from_millis(if answer.is_some() { 10_000 } else { 50 });
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let uri = format!("http://{}/v1/traces", listener.local_addr().unwrap());
+        let collector = async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let Some(answer) = answer else {
+                return std::future::pending().await;
+            };
+            assert_ne!(stream.read(&mut [0; 1024]).await.unwrap(), 0);
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        };
+        let collector = tokio::spawn(collector);
+        let client = reqwest::Client::builder().no_proxy().timeout(patience);
+        let request = Request::post(uri).body(Bytes::new()).unwrap();
+        let sent = send(&client.build().unwrap(), request).await;
+        collector.abort();
+        sent
+    }
+
+    fn answer(promised: usize, length: usize) -> String {
+        let body = " ".repeat(length);
+        format!("HTTP/1.1 200 OK\r\ncontent-length: {promised}\r\n\r\n{body}")
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_read_up_to_64_kib_and_what_goes_wrong_is_told_in_words_of_ours() {
+        let read = sent(Some(answer(64 * 1024, 64 * 1024))).await.unwrap();
+        assert_eq!((read.status().as_u16(), read.body().len()), (200, 64 * 1024));
+        let nonsense = "its answer was no HTTP, or was cut";
+        for (answer, why) in [
+            (Some(answer(64 * 1024 + 1, 64 * 1024 + 1)), nonsense),
+            (Some(answer(2, 1)), nonsense),
+            (Some("SECRET\r\n\r\n".to_owned()), nonsense),
+            (None, "it did not answer in time"),
+        ] {
+            assert_eq!(sent(answer).await.unwrap_err().to_string(), why);
+        }
+    }
+}

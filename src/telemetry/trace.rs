@@ -38,7 +38,7 @@ struct Live {
 }
 
 impl Tracer {
-    pub(super) fn new(tracer: SdkTracer) -> Self {
+    pub(crate) fn new(tracer: SdkTracer) -> Self {
         Self(Some(tracer))
     }
 

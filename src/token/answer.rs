@@ -336,6 +336,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
         #[test]
         fn nothing_that_an_endpoint_says_makes_the_reader_panic(
             body in prop::collection::vec(any::<u8>(), 0..200),

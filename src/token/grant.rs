@@ -358,10 +358,6 @@ impl http_body::Body for Form {
         Poll::Ready(self.left.take().map(|form| Ok(Frame::data(form))))
     }
 
-    fn is_end_stream(&self) -> bool {
-        self.left.is_none()
-    }
-
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.left.as_ref().map_or(0, |form| form.len() as u64))
     }

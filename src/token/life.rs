@@ -70,3 +70,19 @@ impl Life {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+
+    #[test]
+    fn processes_spread_their_renewals_over_the_first_tenth_of_the_margin() {
+        let issued_at = Clock::system().now();
+        let expires_at = issued_at + Duration::from_hours(1);
+        for (spread, before) in [(0.0, 60), (0.5, 57), (1.0, 54)] {
+            let life = Life::new((issued_at, expires_at, expires_at), 60 * SECOND, spread);
+            assert_eq!(expires_at.since(life.renew_at), before * SECOND);
+        }
+    }
+}

@@ -230,6 +230,10 @@ async fn check_login_tells_who_cannot_be_reached() {
     let checked = run(&sandbox.url(), &["check", "--login"]).await;
     assert_ended(&checked, 69, &["the query was not answered"]);
     assert_eq!(sandbox.seen().counts().token_requests, 1);
+    sandbox.faults().clear();
+    sandbox.faults().inject(Place::Api, Times::Always, Fault::Html);
+    let checked = run(&sandbox.url(), &["check", "--login"]).await;
+    assert_ended(&checked, 69, &["the query was not answered (status 200)"]);
 }
 
 #[tokio::test]

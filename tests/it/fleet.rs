@@ -492,6 +492,26 @@ async fn check_login_heeds_and_writes_the_refusals_that_processes_share() {
 }
 
 #[tokio::test]
+async fn check_login_waits_for_no_process_that_logs_in_now_and_logs_in_beside_it_if_forced() {
+    let sandbox = sandbox(fluent()).await;
+    let (url, folder) = (sandbox.url(), tempfile::tempdir().unwrap());
+    sandbox
+        .faults()
+        .inject(Place::Token, Times::Count(1), Fault::Hang);
+    let mut command = with_folder(&url, folder.path());
+    command.args(["--set", "fluent.token.timeout=60s"]);
+    let _process = Process::start(command).await;
+    sandbox.seen().wait_for(|counts| counts.faults == 1).await;
+    let (code, told) = check(&url, folder.path(), PASSWORD, &[]).await;
+    assert_eq!(code, 69, "{told}");
+    assert!(told.contains("another process is logging in"), "{told}");
+    assert_eq!(sandbox.seen().counts().token_requests, 1);
+    let (code, told) = check(&url, folder.path(), PASSWORD, &["--force"]).await;
+    assert_eq!(code, 0, "{told}");
+    assert_eq!(sandbox.seen().counts().token_requests, 2);
+}
+
+#[tokio::test]
 async fn a_token_that_check_got_lives_no_longer_than_any() {
     let sandbox = sandbox(Config {
         expires_in: ExpiresIn::Absent,

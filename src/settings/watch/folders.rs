@@ -71,3 +71,32 @@ impl Folders {
         std::future::pending().await
     }
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_happens_at_once_is_told_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut folders = Folders::new(BTreeSet::from([folder.path().to_owned()]));
+        for _ in 0..3 {
+            assert!(folders.event().now_or_never().is_none(), "nothing has happened");
+            for name in ["username", "password", "client_secret"] {
+                std::fs::write(folder.path().join(name), b"new").unwrap();
+            }
+            folders.event().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn where_nothing_is_watched_nothing_is_told() {
+        let mut folders = Folders {
+            folders: BTreeSet::new(),
+            events: None,
+        };
+        assert!(folders.event().now_or_never().is_none());
+    }
+}

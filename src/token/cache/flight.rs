@@ -278,7 +278,7 @@ impl Slot {
         let is_better = held.is_usable(now)
             && before.as_ref().is_none_or(|before| {
                 if before.token.same_text(&held.token) {
-                    !before.rejected && held.life.renew_at > now
+                    !before.rejected && held.is_fresh(now)
                 } else {
                     !before.rejected && !before.is_usable(now) || issued_at > before.life.issued_at
                 }

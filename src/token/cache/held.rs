@@ -51,6 +51,11 @@ impl Held {
         !self.rejected && now < self.life.expires_at
     }
 
+    /// Whether it is too early to renew it.
+    pub(super) fn is_fresh(&self, now: Moment) -> bool {
+        now < self.life.renew_at
+    }
+
     /// The whole life that it was given.
     pub(super) fn lifetime(&self) -> Duration {
         self.life.expires_at.since(self.life.issued_at)

@@ -175,10 +175,7 @@ impl Slot {
         } else {
             counts.refresh_token = None;
         }
-        *slot.book() = Book {
-            look_at: None,
-            ..counts
-        };
+        *slot.book() = counts;
         drop(book);
         slot
     }
@@ -206,7 +203,7 @@ impl Slot {
         if !held.is_usable(now) {
             return None;
         }
-        if now >= held.life.renew_at {
+        if !held.is_fresh(now) {
             self.renew_ahead(held.flight, now);
         }
         Some(held.token.clone())
@@ -309,9 +306,9 @@ impl Slot {
         let held = held.as_ref().filter(|held| !held.rejected);
         let state = match held {
             None => TokenState::Empty,
-            Some(held) if now >= held.life.expires_at => TokenState::Expired,
-            Some(held) if now >= held.life.renew_at => TokenState::Ageing,
-            Some(_) => TokenState::Fresh,
+            Some(held) if held.is_fresh(now) => TokenState::Fresh,
+            Some(held) if held.is_usable(now) => TokenState::Ageing,
+            Some(_) => TokenState::Expired,
         };
         Status {
             state,

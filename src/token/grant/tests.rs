@@ -2,6 +2,9 @@
 
 use std::sync::Mutex;
 
+use opentelemetry::trace::TracerProvider as _;
+use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::trace::{SdkTracerProvider, SpanData, SpanProcessor};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -204,6 +207,35 @@ async fn client_credentials_account_and_extra_travel_too() {
 }
 
 #[tokio::test]
+async fn a_refresh_token_travels_in_the_place_of_the_credentials() {
+    let endpoint = Endpoint::that_says(answer("200 OK", "", r#"{"access_token":"TOKEN"}"#)).await;
+    let refresh_token = Secret::new("r=1".to_owned());
+    granter()
+        .refresh(
+            &login(&endpoint.url, "hunter2"),
+            &refresh_token,
+            Duration::from_secs(10),
+        )
+        .await
+        .unwrap();
+    let request = endpoint.requests().remove(0);
+    let (_, body) = request.split_once("\r\n\r\n").unwrap();
+    let sent =
+        "grant_type=refresh_token&refresh_token=r%3D1&client_id=client&client_secret=client-secret&scope=api";
+    assert_eq!(body, sent);
+}
+
+#[tokio::test]
+async fn an_answer_is_read_up_to_256_kib() {
+    for (length, read) in [(256 * 1024, true), (256 * 1024 + 1, false)] {
+        let token = r#"{"access_token":"TOKEN"}"#;
+        let padded = token.to_owned() + &" ".repeat(length - token.len());
+        let endpoint = Endpoint::that_says(answer("200 OK", "", &padded)).await;
+        assert_eq!(endpoint.ask().await.is_ok(), read, "{length} bytes");
+    }
+}
+
+#[tokio::test]
 async fn no_answer_but_a_200_with_a_token_is_a_token() {
     let large = format!(r#"{{"access_token":"{}"}}"#, "T".repeat(LONGEST_ANSWER));
     let nonsense = |what| unavailable(Trouble::Nonsense(what));
@@ -306,6 +338,51 @@ async fn retry_after_of_trouble_is_handed_on() {
     assert_eq!(got, GrantError::Unavailable { trouble, retry_after });
 }
 
+/// The spans that have ended.
+#[derive(Clone, Debug, Default)]
+struct Spans(Arc<Mutex<Vec<SpanData>>>);
+
+impl SpanProcessor for Spans {
+    fn on_start(&self, _: &mut opentelemetry_sdk::trace::Span, _: &opentelemetry::Context) {}
+
+    fn on_end(&self, span: SpanData) {
+        self.0.lock().unwrap().push(span);
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        Ok(())
+    }
+
+    fn shutdown_with_timeout(&self, _: Duration) -> OTelSdkResult {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn each_login_is_a_span_that_tells_its_outcome() {
+    let spans = Spans::default();
+    let provider = SdkTracerProvider::builder()
+        .with_span_processor(spans.clone())
+        .build();
+    let granter = granter().traced_by(Tracer::new(provider.tracer("test")));
+    for (said, told) in [
+        (answer("200 OK", "", r#"{"access_token":"TOKEN"}"#), "200"),
+        (answer("400 Bad Request", "", "{}"), "400"),
+        (answer("503 Service Unavailable", "", ""), "503"),
+        (answer("200 OK", "", ""), "not_understood"),
+        (String::new(), "interrupted"),
+    ] {
+        let endpoint = Endpoint::that_says(said).await;
+        let login = login(&endpoint.url, "hunter2");
+        drop(granter.request(&login, Duration::from_secs(10)).await);
+        let ended = std::mem::take(&mut *spans.0.lock().unwrap());
+        assert_eq!(ended.len(), 1);
+        assert_eq!(ended[0].name, "login");
+        let mut attributes = ended[0].attributes.iter();
+        assert!(attributes.any(|a| a.value.as_str() == told), "{told}: {ended:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_connection_that_fails_does_not_count() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -339,6 +416,26 @@ async fn a_login_that_was_sent_and_not_answered_in_time_counts() {
         .unwrap_err();
     assert_eq!((got, got.counts()), (unavailable(Trouble::TimedOut), true));
     assert_eq!(endpoint.requests().len(), 1);
+}
+
+#[test]
+fn credentials_are_taken_over_from_a_login_of_the_same_grant_and_nothing_else() {
+    let own = Login::example("ann", "hunter2");
+    let other = Login {
+        client_id: "other-client".to_owned(),
+        client_secret: Secret::new("other-secret".to_owned()),
+        scope: "other".to_owned(),
+        ..Login::example("bob", "new")
+    };
+    assert_eq!(
+        own.with_credentials_of(&other).form(),
+        "grant_type=password&username=bob&password=new&client_id=other-client&client_secret=other-secret&scope=api"
+    );
+    let machine = Login {
+        grant: Grant::ClientCredentials,
+        ..other
+    };
+    assert_eq!(own.with_credentials_of(&machine).form(), own.form());
 }
 
 #[test]

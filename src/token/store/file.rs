@@ -339,3 +339,32 @@ fn now() -> StoreTime {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     StoreTime(millis(now.unwrap_or_default()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_over_is_dropped_and_of_the_rest_the_latest_are_kept() {
+        let now = StoreTime(10_000_000);
+        let most = u64::try_from(MOST_VALUES).unwrap();
+        let value = |until| Value {
+            sealed: String::new(),
+            until,
+        };
+        let mut content = Content {
+            lease: None,
+            counted: (now.0 - 20..=now.0 + 1).collect(),
+            // The first ends now; one more is left than there is room for.
+            values: (0..most + 2)
+                .map(|n| (format!("{n:03}"), value(now.0 + n)))
+                .collect(),
+        };
+        for (passed, first) in [(0, 2), (2, 3)] {
+            content.tidy(StoreTime(now.0 + passed));
+            assert_eq!(content.counted, (now.0 - 15..=now.0).collect::<Vec<_>>());
+            let kept: Vec<u64> = content.values.values().map(|value| value.until - now.0).collect();
+            assert_eq!(kept, (first..most + 2).collect::<Vec<_>>());
+        }
+    }
+}

@@ -148,10 +148,70 @@ pub(super) fn refusal(plain: &[u8], now: StoreTime) -> Option<(Refusal, StoreTim
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::tests::login;
+    use super::super::tests::{REFUSAL, login};
     use super::*;
 
     const NOW: StoreTime = StoreTime(1_000_000);
+
+    fn later(milliseconds: i64) -> StoreTime {
+        StoreTime(NOW.0.saturating_add_signed(milliseconds))
+    }
+
+    #[test]
+    fn tokens_are_believed_until_they_die_and_for_thirty_days_more_where_they_can_be_refreshed() {
+        let thirty_days = 30 * 24 * 3600 * 1000;
+        for (refreshable, read_at, believed) in [
+            (false, 999, true),
+            (false, 1000, false),
+            (false, -1, false),
+            (true, 999 + thirty_days, true),
+            (true, 1000 + thirty_days, false),
+        ] {
+            let written = of_entry(&Entry {
+                token: Secret::new("T".to_owned()),
+                refresh_token: refreshable.then(|| Secret::new("R".to_owned())),
+                issued_at: NOW,
+                expires_at: later(1000),
+                gone_at: later(2000),
+            });
+            let read = entry(&written.unwrap(), later(read_at));
+            assert_eq!(read.is_some(), believed, "{read_at} ms later");
+        }
+    }
+
+    #[test]
+    fn tokens_live_from_the_moment_at_which_they_were_asked_for() {
+        for (issued_at, expires_at) in [(0, 1000), (1, 0)] {
+            let plain = serde_json::json!({
+                "token": "T", "refresh_token": "R",
+                "issued_at": later(issued_at).0, "expires_at": later(1000).0, "gone_at": later(2000).0,
+            });
+            let read = entry(plain.to_string().as_bytes(), NOW).unwrap();
+            assert_eq!(
+                read.expires_at,
+                later(expires_at),
+                "issued {issued_at} ms from now"
+            );
+        }
+    }
+
+    #[test]
+    fn a_refusal_holds_from_when_it_came_until_it_is_over() {
+        for (at, until, believed) in [(0, 1, true), (1, 2, false), (-1, 0, false)] {
+            let written = of_refusal(REFUSAL, later(at), later(until)).unwrap();
+            let expected = believed.then_some((REFUSAL, later(until)));
+            assert_eq!(refusal(&written, NOW), expected, "from {at} until {until}");
+        }
+    }
+
+    #[test]
+    fn logins_count_for_sixteen_minutes() {
+        let minutes = 16 * 60 * 1000;
+        let (names, seal) = (Names::of("p", &login()), Seal::of(&login(), None));
+        let ended = [1, 0, 1 - minutes, -minutes].map(|at| later(at).0);
+        let read = reading(NOW, (&names, &seal), (None, None), ended);
+        assert_eq!(read.counted, [later(0), later(1 - minutes)]);
+    }
 
     fn time() -> impl Strategy<Value = u64> {
         prop_oneof![NOW.0 - 2..NOW.0 + 3, any::<u64>()]

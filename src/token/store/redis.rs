@@ -297,3 +297,55 @@ impl Shelf for RedisShelf {
         }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn a_server_is_shown_without_its_url() {
+        let parse = |url: &str| Server::parse(&Secret::new(url.to_owned()));
+        for url in [
+            "redis://:hunter2@host",
+            "rediss://host:1/2",
+            "redis+unix:///socket",
+        ] {
+            assert_eq!(format!("{:?}", parse(url).unwrap()), "Server(..)");
+        }
+        for url in ["", "host", "https://host"] {
+            parse(url).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn the_time_is_told_in_milliseconds() {
+        assert_eq!(time((1, 2_999)), StoreTime(1_002));
+    }
+
+    #[test]
+    fn an_error_tells_whether_the_server_or_the_connection_is_at_fault() {
+        let says = |code: &str| redis::make_extension_error(code.to_owned(), None);
+        for (error, told, lost) in [
+            (says("NOPERM"), StoreError::Unwritable, false),
+            (says("NOAUTH"), StoreError::Unreachable, true),
+            (says("WHATEVER"), StoreError::Nonsense, true),
+            (
+                io::Error::from(io::ErrorKind::BrokenPipe).into(),
+                StoreError::Unreachable,
+                true,
+            ),
+            (
+                io::Error::from(io::ErrorKind::TimedOut).into(),
+                StoreError::TimedOut,
+                true,
+            ),
+            ((ErrorKind::Parse, "").into(), StoreError::Nonsense, true),
+        ] {
+            let shown = error.to_string();
+            let failure = Failure::from(error);
+            assert_eq!((failure.error, failure.lost), (told, lost), "{shown}");
+        }
+    }
+}

@@ -151,6 +151,7 @@ mod tests {
         assert!(Seal::of(&login(), Some(&new)).open("a", &sealed).is_some());
         let sealed = Seal::of(&login(), Some(&new)).seal("a", b"plain").unwrap();
         assert!(Seal::of(&login(), Some(&old)).open("a", &sealed).is_none());
+        assert_eq!(format!("{new:?}"), "KeyRing(2 keys)");
     }
 
     #[test]

@@ -20,7 +20,7 @@ mod server;
 use server::{RedisServer, garbage};
 
 const LIFE: Duration = Duration::from_mins(1);
-const REFUSAL: Refusal = Refusal {
+pub(super) const REFUSAL: Refusal = Refusal {
     status: StatusCode::BAD_REQUEST,
     error: OAuthError::InvalidGrant,
 };
@@ -102,6 +102,16 @@ async fn laws(store: &dyn Store) {
     assert!(reading.refusal.is_none());
     assert_eq!(reading.counted.len(), 1);
 
+    // Each login counts, whoever sends it and by whatever lease.
+    for logins in 2..=4 {
+        let change = Change {
+            counted: true,
+            ..Change::default()
+        };
+        assert!(!other.settle(Lease::none(), change).await.unwrap());
+        assert_eq!(shelf.read().await.unwrap().counted.len(), logins);
+    }
+
     // An operator clears a refusal.
     let lease = shelf.lease(LIFE).await.unwrap().unwrap();
     let change = Change {
@@ -139,7 +149,17 @@ async fn written(store: &FileStore) {
 #[tokio::test]
 async fn files_keep_the_laws() {
     let folder = tempfile::tempdir().unwrap();
-    laws(&file_store(folder.path())).await;
+    let store = |place| {
+        let config = Config {
+            place,
+            prefix: "test".to_owned(),
+            keys: None,
+        };
+        open(&config, Counter::default(), Clock::system())
+    };
+    let files = store(Place::File(folder.path().to_owned())).unwrap();
+    laws(files.as_ref()).await;
+    assert!(store(Place::Memory).is_none());
 }
 
 #[tokio::test]
@@ -207,6 +227,38 @@ async fn a_folder_that_cannot_be_made_takes_no_writes() {
     std::fs::write(&taken, b"").unwrap();
     let shelf = file_store(&taken).shelf(&login());
     assert_eq!(shelf.lease(LIFE).await.unwrap_err(), StoreError::Unwritable);
+    assert_eq!(shelf.read().await.unwrap_err(), StoreError::Unreachable);
+}
+
+#[tokio::test]
+async fn a_folder_in_the_place_of_a_file_is_an_error_and_a_file_left_half_written_is_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = file_store(folder.path());
+    written(&store).await;
+    let shelf = store.shelf(&login());
+    let file = only(folder.path(), "json");
+    let new = file.with_extension("new");
+    std::fs::create_dir(&new).unwrap();
+    assert_eq!(shelf.lease(LIFE).await.unwrap_err(), StoreError::Unwritable);
+    assert_eq!(token(&shelf.read().await.unwrap()), Some("one"));
+    std::fs::remove_dir(&new).unwrap();
+    std::fs::write(&new, b"{").unwrap();
+    let lease = shelf.lease(LIFE).await.unwrap().unwrap();
+    assert!(shelf.settle(lease, Change::default()).await.unwrap());
+    assert!(!new.exists());
+    std::fs::remove_file(&file).unwrap();
+    std::fs::create_dir(&file).unwrap();
+    assert_eq!(shelf.read().await.unwrap_err(), StoreError::Unreachable);
+}
+
+#[tokio::test]
+async fn a_file_holds_the_largest_tokens() {
+    let folder = tempfile::tempdir().unwrap();
+    let shelf = file_store(folder.path()).shelf(&login());
+    let (now, large) = (shelf.read().await.unwrap().now, "t".repeat(256 * 1024));
+    let lease = shelf.lease(LIFE).await.unwrap().unwrap();
+    assert!(shelf.settle(lease, entry(&large, now)).await.unwrap());
+    assert_eq!(token(&shelf.read().await.unwrap()), Some(&*large));
 }
 
 #[tokio::test]
@@ -219,8 +271,13 @@ async fn a_lock_that_is_never_given_back_holds_nobody_for_long() {
     flock(&lock, FlockOperation::LockExclusive).unwrap();
     let shelf = store.shelf(&login());
     let start = Instant::now();
-    assert_eq!(shelf.lease(LIFE).await.unwrap_err(), StoreError::TimedOut);
-    assert!(start.elapsed() < Duration::from_secs(3));
+    // As many as there are threads: none of these is still at it when they are told.
+    for outcome in futures_util::future::join_all((0..4).map(|_| shelf.lease(LIFE))).await {
+        assert_eq!(outcome.unwrap_err(), StoreError::TimedOut);
+    }
+    let waited = start.elapsed();
+    assert!(waited > Duration::from_millis(500), "{waited:?}");
+    assert!(waited < Duration::from_secs(3), "{waited:?}");
     // Who only reads needs no lock.
     assert_eq!(token(&shelf.read().await.unwrap()), Some("one"));
     drop(lock);
@@ -261,6 +318,23 @@ async fn a_server_that_is_gone_is_told_at_once() {
     server.kill();
     assert_eq!(shelf.read().await.unwrap_err(), StoreError::Unreachable);
     assert_eq!(shelf.lease(LIFE).await.unwrap_err(), StoreError::Unreachable);
+}
+
+#[tokio::test]
+async fn a_connection_is_made_once_and_shared() {
+    let server = RedisServer::start(&[]).await;
+    let client = ::redis::Client::open(format!("redis+unix://{}", server.socket().display())).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let mut connections = async || -> u64 {
+        let stats: ::redis::InfoDict = ::redis::cmd("INFO").query_async(&mut connection).await.unwrap();
+        stats.get("total_connections_received").unwrap()
+    };
+    let before = connections().await;
+    let store = redis_at(server.socket());
+    for login in [login(), with_password("new"), login()] {
+        store.shelf(&login).read().await.unwrap();
+    }
+    assert_eq!(connections().await - before, 1);
 }
 
 #[tokio::test]

@@ -146,3 +146,122 @@ impl Shelf for WatchedShelf {
         Box::pin(self.watch.run(Kind::Write, self.shelf.clear_refusal()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use futures_util::FutureExt as _;
+
+    use super::super::StoreTime;
+    use super::super::tests::login;
+    use super::*;
+    use crate::clock::Hand;
+
+    type Outcome = Result<(), StoreError>;
+
+    const AWAY: Outcome = Err(StoreError::Unreachable);
+
+    /// A store whose operations end as it is told, or never, and that counts them.
+    #[derive(Clone, Default)]
+    struct Told(Arc<Mutex<[Option<Outcome>; 2]>>, Arc<AtomicUsize>);
+
+    impl Told {
+        fn reads_and_writes(&self, reads: Option<Outcome>, writes: Option<Outcome>) {
+            *self.0.lock().unwrap() = [reads, writes];
+        }
+
+        fn asked(&self) -> usize {
+            self.1.load(Ordering::SeqCst)
+        }
+
+        fn answer<T: Send + 'static>(&self, kind: Kind, answer: T) -> BoxFuture<'_, Result<T, StoreError>> {
+            Box::pin(async move {
+                self.1.fetch_add(1, Ordering::SeqCst);
+                let [reads, writes] = *self.0.lock().unwrap();
+                match if kind == Kind::Read { reads } else { writes } {
+                    Some(outcome) => outcome.map(|()| answer),
+                    None => std::future::pending().await,
+                }
+            })
+        }
+    }
+
+    impl Store for Told {
+        fn shelf(&self, _: &Login) -> Arc<dyn Shelf> {
+            Arc::new(self.clone())
+        }
+    }
+
+    impl Shelf for Told {
+        fn read(&self) -> BoxFuture<'_, Result<Reading, StoreError>> {
+            let reading = Reading {
+                now: StoreTime(0),
+                entry: None,
+                refusal: None,
+                counted: Vec::new(),
+            };
+            self.answer(Kind::Read, reading)
+        }
+
+        fn lease(&self, _: Duration) -> BoxFuture<'_, Result<Option<Lease>, StoreError>> {
+            self.answer(Kind::Write, None)
+        }
+
+        fn settle(&self, _: Lease, _: Change) -> BoxFuture<'_, Result<bool, StoreError>> {
+            self.answer(Kind::Write, true)
+        }
+
+        fn clear_refusal(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+            self.answer(Kind::Write, ())
+        }
+    }
+
+    fn watched() -> (Told, Arc<dyn Shelf>, Counter, Hand) {
+        let (store, errors, (clock, hand)) = (Told::default(), Counter::default(), Clock::manual());
+        let watched = Watched::new(Arc::new(store.clone()), errors.clone(), clock);
+        (store, watched.shelf(&login()), errors, hand)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rule_1_a_store_that_is_away_is_asked_once_each_three_seconds() {
+        let (store, shelf, errors, hand) = watched();
+        store.reads_and_writes(Some(AWAY), Some(AWAY));
+        for asked in 1..=3 {
+            for _ in 0..10 {
+                assert_eq!(shelf.read().await.unwrap_err(), StoreError::Unreachable);
+                assert_eq!(shelf.clear_refusal().await, AWAY);
+                assert_eq!(store.asked(), asked);
+            }
+            hand.sleep_through(PROBE);
+        }
+        store.reads_and_writes(None, Some(Ok(())));
+        let mut probe = shelf.read();
+        assert!((&mut probe).now_or_never().is_none());
+        assert_eq!(shelf.clear_refusal().await, AWAY, "one probe at a time");
+        drop(probe);
+        hand.sleep_through(PROBE);
+        store.reads_and_writes(Some(Ok(())), Some(Ok(())));
+        shelf.read().await.unwrap();
+        assert!(shelf.settle(Lease::none(), Change::default()).await.unwrap());
+        assert!(shelf.lease(PROBE).await.unwrap().is_none());
+        assert_eq!(errors.get(), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rule_3_a_store_that_takes_no_writes_is_read_and_only_a_write_ends_that() {
+        let (store, shelf, errors, hand) = watched();
+        store.reads_and_writes(Some(Ok(())), Some(Err(StoreError::Unwritable)));
+        for _ in 0..10 {
+            shelf.read().await.unwrap();
+            assert_eq!(shelf.clear_refusal().await, Err(StoreError::Unwritable));
+        }
+        assert_eq!((store.asked(), errors.get()), (10 + 1, 1));
+        store.reads_and_writes(Some(Ok(())), Some(Ok(())));
+        hand.sleep_through(PROBE);
+        for _ in 0..10 {
+            shelf.clear_refusal().await.unwrap();
+        }
+        assert_eq!(errors.get(), 1);
+    }
+}

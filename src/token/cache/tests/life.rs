@@ -23,16 +23,21 @@ async fn rule_7_the_margin_is_a_fifth_of_a_short_life_and_no_life_is_under_a_sec
     for (expires_in, seconds) in [(0, 1), (100, 100), (u64::MAX, 30 * 24 * 3600)] {
         let endpoint = Endpoint::open(move |n| token(&format!("T{n}"), expires_in));
         let (cache, source, _) = cache(&endpoint);
+        let stands = || {
+            let state = status(&cache).state;
+            (state, state.is_usable())
+        };
+        assert_eq!(stands(), (TokenState::Empty, false));
         source.obtain().await.unwrap();
         assert_eq!(status(&cache).expires_in_seconds, Some(seconds));
         let life = Duration::from_secs(seconds);
         let margin = POLICY.margin.min(life / 5);
         advance(life.saturating_sub(margin + Duration::from_millis(1))).await;
-        assert_eq!(status(&cache).state, TokenState::Fresh);
+        assert_eq!(stands(), (TokenState::Fresh, true));
         advance(Duration::from_millis(1)).await;
-        assert_eq!(status(&cache).state, TokenState::Ageing);
+        assert_eq!(stands(), (TokenState::Ageing, true));
         advance(margin).await;
-        assert_eq!(status(&cache).state, TokenState::Expired);
+        assert_eq!(stands(), (TokenState::Expired, false));
     }
 }
 

@@ -191,6 +191,7 @@ async fn rule_10_the_same_inputs_share_a_token_and_others_never_do() {
         ));
     }
     assert_eq!(bearers, ["Bearer T1", "Bearer T2", "Bearer T1"]);
+    assert_eq!(cache.logins().count(), 2, "each login is told of once");
     assert!(cache.source("default", "carl").is_none());
     assert!(cache.source("third", "default").is_none());
 }

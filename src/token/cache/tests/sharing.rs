@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use super::life::Spring;
 use super::*;
 use crate::clock::whole_seconds;
+use crate::token::life::SECOND;
 use crate::token::store::{Change, Entry, Lease, Reading, Shelf, StoreError, StoreTime};
 
 /// A store in memory, on the clock of the test.
@@ -22,7 +23,8 @@ struct Content {
     leases: HashMap<Digest, (String, StoreTime)>,
     counted: HashMap<Digest, Vec<StoreTime>>,
     leased: u64,
-    asked: u64,
+    /// When each operation came.
+    asked: Vec<Moment>,
 }
 
 struct Place {
@@ -43,9 +45,21 @@ impl Board {
         StoreTime(1_000_000_000 + u64::try_from(self.clock.now().since(self.origin).as_millis()).unwrap())
     }
 
+    /// For how many seconds the only lease still holds, rounded up.
+    fn leased_for(&self) -> Option<u64> {
+        let content = self.content.lock().unwrap();
+        let left = |(_, until): &(String, StoreTime)| until.0.saturating_sub(self.now().0).div_ceil(1000);
+        content.leases.values().next().map(left)
+    }
+
     /// Lets every operation fail, or no longer.
     pub(super) fn go_away(&self, away: bool) {
         self.content.lock().unwrap().away = away;
+    }
+
+    /// When it was asked since it told the last time.
+    fn asked(&self) -> Vec<Moment> {
+        std::mem::take(&mut self.content.lock().unwrap().asked)
     }
 
     /// Loses all that it knows.
@@ -55,7 +69,7 @@ impl Board {
 
     fn with<T>(&self, work: impl FnOnce(&mut Content) -> T) -> Result<T, StoreError> {
         let mut content = self.content.lock().unwrap();
-        content.asked += 1;
+        content.asked.push(self.clock.now());
         if content.away {
             return Err(StoreError::Unreachable);
         }
@@ -208,6 +222,20 @@ impl Fleet {
         asking.join_all().await
     }
 
+    /// Lets another process share a token of an hour.
+    async fn share(&self, text: &str, issued_at: StoreTime) {
+        let place = Shared(Arc::clone(&self.board)).shelf(&login("ann"));
+        let lease = place.lease(POLICY.timeout).await.unwrap().unwrap();
+        let entry = Entry {
+            token: Secret::new(text.to_owned()),
+            refresh_token: None,
+            issued_at,
+            expires_at: issued_at.plus(HOUR),
+            gone_at: issued_at.plus(HOUR + SECOND),
+        };
+        assert!(place.settle(lease, Change::granted(entry)).await.unwrap());
+    }
+
     async fn assert_all_have(&self, text: &str) {
         for token in self.obtain().await {
             assert_eq!(bearer(&token.unwrap()), text);
@@ -224,11 +252,24 @@ async fn rule_12_who_may_not_log_in_looks_every_five_seconds() {
     };
     cache.keep_default();
     sleep(Duration::from_secs(1)).await;
-    fleet.board.content.lock().unwrap().asked = 0;
+    fleet.board.asked();
     sleep(Duration::from_mins(1)).await;
-    let asked = fleet.board.content.lock().unwrap().asked;
-    assert_eq!(asked, 60 / 5);
+    assert_eq!(fleet.board.asked().len(), 60 / 5);
     assert_eq!(endpoint.asked(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_12_while_a_refusal_holds_callers_cost_one_look_a_second() {
+    let endpoint = Endpoint::open(|_| Err(REFUSED));
+    let fleet = Fleet::start(1, &endpoint);
+    fleet.obtain().await;
+    fleet.board.asked();
+    for _ in 0..100 {
+        fleet.obtain().await;
+        advance(Duration::from_millis(100)).await;
+    }
+    let looks = fleet.board.asked().len();
+    assert!((9..=10).contains(&looks), "{looks} looks in ten seconds");
 }
 
 #[tokio::test(start_paused = true)]
@@ -260,15 +301,15 @@ async fn rule_12_a_refusal_is_everybodys() {
         for outcome in fleet.obtain().await {
             assert!(matches!(outcome, Err(TokenError::Refused { .. })), "{round}");
         }
+        for (cache, _) in &fleet.processes {
+            let status = status(cache);
+            assert_eq!(status.login, LoginState::Refused, "{round}");
+            assert!(status.next_attempt_in_seconds.unwrap() > 15 * 60 - 60);
+            assert!(status.last_error.unwrap().contains("refused"));
+        }
         advance(Duration::from_secs(1)).await;
     }
     assert_eq!(endpoint.asked(), 1);
-    for (cache, _) in &fleet.processes {
-        let status = status(cache);
-        assert_eq!(status.login, LoginState::Refused);
-        assert!(status.next_attempt_in_seconds.unwrap() > 15 * 60 - 60);
-        assert!(status.last_error.unwrap().contains("refused"));
-    }
     advance(POLICY.cool_down).await;
     for outcome in fleet.obtain().await {
         assert!(matches!(outcome, Err(TokenError::Refused { .. })));
@@ -303,9 +344,9 @@ async fn rule_12_names_that_share_a_login_cost_one_look_to_clear_its_refusal() {
     let cache = TokenCache::new([(Name::default_name(), users.into(), POLICY)], means);
     let refused = cache.source("default", "default").unwrap().obtain().await;
     assert!(matches!(refused, Err(TokenError::Refused { .. })));
-    board.content.lock().unwrap().asked = 0;
+    board.asked();
     assert_eq!(cache.retry().await, 1);
-    assert_eq!(board.content.lock().unwrap().asked, 2, "one look, one change");
+    assert_eq!(board.asked().len(), 2, "one look, one change");
 }
 
 #[tokio::test(start_paused = true)]
@@ -372,6 +413,27 @@ async fn rule_12_who_holds_the_lease_and_dies_holds_nobody_up_for_longer_than_th
     let waited = whole_seconds(begun.elapsed());
     assert!((12..=14).contains(&waited), "{waited} s");
     assert_eq!(endpoint.asked(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_12_who_waits_for_a_lease_pauses_ever_longer_between_looks() {
+    let endpoint = Endpoint::new_each_time();
+    let fleet = Fleet::start(1, &endpoint);
+    let other = Shared(Arc::clone(&fleet.board)).shelf(&login("ann"));
+    let _lease = other.lease(Duration::from_secs(10)).await.unwrap().unwrap();
+    fleet.board.asked();
+    fleet.assert_all_have("Bearer T1").await;
+    let asked = fleet.board.asked();
+    let between = asked.windows(2).map(|two| two[1].since(two[0]));
+    let (reads, rounding) = (Duration::from_millis(2), Duration::from_millis(2));
+    let pauses: Vec<_> = between.filter(|between| *between > reads).collect();
+    assert!(pauses.len() > 30, "{pauses:?}");
+    let mut longest = Duration::from_millis(20);
+    for pause in &pauses {
+        let bounds = longest / 2..=longest + rounding;
+        assert!(bounds.contains(pause), "{pauses:?}");
+        longest = (longest * 2).min(Duration::from_millis(250));
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -497,4 +559,104 @@ async fn rule_12_without_the_store_no_process_uses_a_refresh_token_that_others_h
         token.unwrap();
     }
     assert_eq!(*endpoint.refreshed.lock().unwrap(), Vec::<String>::new());
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_12_a_lease_lasts_for_a_refresh_and_the_login_that_may_follow() {
+    for stored in [true, false] {
+        let endpoint = Endpoint::closed(|n| pair(&format!("T{n}"), "R", 100));
+        let fleet = Fleet::start(1, &endpoint);
+        let source = &fleet.processes[0].1;
+        let ask = || {
+            let source = source.clone();
+            tokio::spawn(async move { source.obtain().await })
+        };
+        let sent = async |n| {
+            while endpoint.asked() < n {
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        fleet.board.go_away(!stored);
+        let first = ask();
+        sent(1).await;
+        assert_eq!(fleet.board.leased_for(), stored.then_some(12));
+        endpoint.gate.add_permits(1);
+        first.await.unwrap().unwrap();
+        fleet.board.go_away(false);
+        advance(Duration::from_secs(101)).await;
+        ask();
+        sent(2).await;
+        assert_eq!(fleet.board.leased_for(), Some(22), "stored: {stored}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_12_a_refresh_token_is_kept_until_it_was_sent_and_no_longer() {
+    for stored in [true, false] {
+        let mut endpoint = Endpoint::open(|n| match n {
+            2 => Err(UNREACHABLE),
+            _ => pair(&format!("T{n}"), "R", 3600),
+        });
+        Arc::get_mut(&mut endpoint).unwrap().on_refresh = |n| match n {
+            1 => Err(UNREACHABLE),
+            _ => Err(Trouble::TimedOut.into()),
+        };
+        let fleet = Fleet::start(1, &endpoint);
+        let (_, source) = &fleet.processes[0];
+        fleet.board.go_away(!stored);
+        source.obtain().await.unwrap();
+        fleet.board.go_away(false);
+        // A renewal ahead, by the credentials, and two refreshes fail.
+        sleep(AGEING).await;
+        source.ready().unwrap();
+        for _ in 0..2 {
+            sleep(HOUR).await;
+            source.obtain().await.unwrap_err();
+        }
+        sleep(HOUR).await;
+        assert_eq!(bearer(&source.obtain().await.unwrap()), "Bearer T3");
+        assert_eq!(
+            *endpoint.refreshed.lock().unwrap(),
+            ["R", "R"],
+            "stored: {stored}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_12_another_token_is_better_if_it_is_newer_or_the_one_held_is_dead() {
+    for (held, newer_by, better) in [
+        ("ageing", 0, false),
+        ("ageing", 1, true),
+        ("rejected", 0, false),
+        ("rejected", 1, true),
+        ("dead", 0, true),
+    ] {
+        let endpoint = Endpoint::open(|n| token(&format!("T{n}"), 100));
+        let fleet = Fleet::start(1, &endpoint);
+        let (_, source) = &fleet.processes[0];
+        fleet.board.go_away(true);
+        let first = source.obtain().await.unwrap();
+        let issued_at = fleet.board.now();
+        fleet.board.go_away(false);
+        fleet.share("S", StoreTime(issued_at.0 + newer_by)).await;
+        match held {
+            "ageing" => {
+                sleep(Duration::from_secs(80)).await;
+                source.ready().unwrap();
+                sleep(SECOND).await;
+            }
+            "rejected" => drop(replaced(source.reject(&first)).await.unwrap()),
+            _ => {
+                sleep(Duration::from_secs(100)).await;
+                source.obtain().await.unwrap();
+            }
+        }
+        let expected = if better { "Bearer S" } else { "Bearer T2" };
+        assert_eq!(
+            bearer(&source.ready().unwrap()),
+            expected,
+            "{held}, {newer_by} ms"
+        );
+    }
 }
