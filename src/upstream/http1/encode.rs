@@ -15,7 +15,7 @@ use http::{HeaderName, Method, header, request};
 use http_body::Body;
 use tokio::io::AsyncWrite;
 
-use super::Failure;
+use super::failure::Failure;
 use crate::unreachable::BoxError;
 
 /// Frames up to this are copied.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::One;
+use super::one::One;
 
 /// How long connections are used.
 #[derive(Clone, Copy, Debug)]

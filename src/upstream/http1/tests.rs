@@ -1,15 +1,24 @@
 //! Exchanges on connections that lead to the other end of a pipe, on a clock that stands still.
 
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::FutureExt;
-use http::Request;
+use http::{Request, Response, request};
+use http_body::{Body, Frame, SizeHint};
 use http_body_util::channel::Channel;
 use http_body_util::{BodyExt, Full};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
+use super::decode::Malformed;
 use super::*;
+use crate::unreachable::BoxError;
 
 mod oracle;
 
