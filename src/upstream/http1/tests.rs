@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
-use http::{Request, Response, request};
+use http::{Method, Request, Response, request};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::channel::Channel;
 use http_body_util::{BodyExt, Full};
@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::decode::Malformed;
+use super::decode::{Chunk, Framing, Malformed, Part};
 use super::*;
 use crate::unreachable::BoxError;
 
@@ -441,6 +441,40 @@ async fn what_is_no_chunk_is_told_so() {
         }
         assert!(!run.is_back().await);
     }
+}
+
+/// All that a body in chunks comes to that is there whole.
+fn chunks(text: &str) -> Result<Vec<usize>, Malformed> {
+    let (mut framing, mut buffer) = (Framing::Chunked(Chunk::Size), BytesMut::from(text));
+    let mut lengths = Vec::new();
+    loop {
+        match framing.take(&mut buffer)? {
+            Part::Frame(frame) => lengths.push(frame.data_ref().map_or(0, Bytes::len)),
+            Part::More => panic!("it is there whole"),
+            Part::End => return Ok(lengths),
+        }
+    }
+}
+
+#[test]
+fn what_is_long_but_not_too_long_is_taken_and_what_is_longer_is_not() {
+    let x = |length| "x".repeat(length);
+    let head = |length| {
+        let text = format!("HTTP/1.1 200 OK\r\na: {}\r\n\r\n", x(length));
+        decode::head(&mut BytesMut::from(&*text), &Method::GET).map(|head| head.is_some())
+    };
+    assert_eq!(head(300_000), Ok(true));
+    assert_eq!(head(500_000), Err(Malformed::TooLong));
+    assert_eq!(chunks(&format!("1;{}\r\na\r\n0\r\n\r\n", x(15_000))), Ok(vec![1]));
+    assert_eq!(
+        chunks(&format!("1;{}\r\na\r\n0\r\n\r\n", x(17_000))),
+        Err(Malformed::TooLong)
+    );
+    assert_eq!(chunks(&format!("0\r\na: {}\r\n\r\n", x(15_000))), Ok(vec![0]));
+    assert_eq!(
+        chunks(&format!("0\r\na: {}\r\n\r\n", x(17_000))),
+        Err(Malformed::TooLong)
+    );
 }
 
 #[tokio::test(start_paused = true)]
