@@ -258,10 +258,8 @@ impl Body for AnswerBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Read(Some(reading)) => reading.framing.size_hint(),
-            Self::Beside(beside) if !beside.is_over() => {
-                beside.left.map(SizeHint::with_exact).unwrap_or_default()
-            }
-            Self::Read(None) | Self::Beside(_) => SizeHint::with_exact(0),
+            Self::Read(None) => SizeHint::with_exact(0),
+            Self::Beside(beside) => beside.left.map(SizeHint::with_exact).unwrap_or_default(),
         }
     }
 }

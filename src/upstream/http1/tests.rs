@@ -3,6 +3,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use http::{Method, Request, Response, request};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::channel::Channel;
 use http_body_util::{BodyExt, Full};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -555,6 +556,57 @@ async fn an_answer_is_not_waited_for_while_the_caller_makes_upstream_wait() {
     };
     assert!(matches!(unfinished.failure, Failure::TimedOut) && unfinished.begun);
     assert_eq!(sent.elapsed(), RESPONSE_TIMEOUT);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upstream_that_takes_nothing_is_not_waited_for_longer_than_one_that_says_nothing() {
+    // There is no room for the head, and no body yet.
+    let (here, _end) = tokio::io::duplex(16);
+    let (_caller, stream) = Channel::<Bytes>::new(1);
+    let (head, body) = Request::post("/").body(stream).unwrap().into_parts();
+    let (since, ones) = (Instant::now(), Arc::new(Ones::new(LIFETIMES)));
+    let answer = Box::new(One::new(here, RESPONSE_TIMEOUT)).exchange(&head, body, &ones);
+    let Err(unfinished) = answer.await else { panic!() };
+    assert!(matches!(unfinished.failure, Failure::TimedOut));
+    assert_eq!(since.elapsed(), RESPONSE_TIMEOUT);
+}
+
+/// Tells whether it was shut down.
+struct Shut(DuplexStream, Arc<AtomicBool>);
+
+impl AsyncRead for Shut {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Shut {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.1.store(true, Ordering::SeqCst);
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_is_dropped_says_goodbye() {
+    let (here, _end) = tokio::io::duplex(16);
+    let shut = Arc::new(AtomicBool::new(false));
+    let one = One::new(Shut(here, Arc::clone(&shut)), RESPONSE_TIMEOUT);
+    assert!(!shut.load(Ordering::SeqCst));
+    drop(one);
+    assert!(shut.load(Ordering::SeqCst));
 }
 
 #[tokio::test(start_paused = true)]
