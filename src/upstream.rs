@@ -29,6 +29,7 @@ use bytes::Bytes;
 use http::uri::{Authority, Parts, PathAndQuery, Scheme};
 use http::{Request, Response, Uri, Version, header, request};
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::Either;
 use hyper::body::Incoming;
 use hyper::client::conn::http2;
 use prometheus_client::metrics::counter::Counter;
@@ -151,7 +152,7 @@ where
             match taken.map_err(UpstreamError::unreachable)? {
                 Taken::One(one) => {
                     let answer = one.exchange(head, body, self.pool.ones()).await?;
-                    return Ok(Box::new(answer.map(|body| AnswerBody(Carried::ByHttp1(body)))));
+                    return Ok(Box::new(answer.map(|body| AnswerBody(Either::Left(body)))));
                 }
                 Taken::Many(sender, stood) => {
                     // Most upstreams speak HTTP/1.1: what this takes is not kept ready for it.
@@ -182,7 +183,7 @@ where
         };
         match sent {
             Ok(answer) => {
-                let answer = answer.map(|body| AnswerBody(Carried::ByHttp2(body)));
+                let answer = answer.map(|body| AnswerBody(Either::Right(body)));
                 Ok(Sent::Answered(Box::new(answer)))
             }
             Err(mut failed) => match failed.take_message() {
@@ -300,44 +301,26 @@ impl From<hyper::Error> for UpstreamError {
     }
 }
 
-/// The body of upstream's answer.
-pub struct AnswerBody(Carried);
-
-enum Carried {
-    ByHttp1(http1::AnswerBody),
-    ByHttp2(Incoming),
-}
+/// The body of upstream's answer, over HTTP/1.1 or HTTP/2.
+pub struct AnswerBody(Either<http1::AnswerBody, Incoming>);
 
 impl Body for AnswerBody {
     type Data = Bytes;
     type Error = CutShort;
 
     fn poll_frame(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, CutShort>>> {
-        match &mut self.get_mut().0 {
-            Carried::ByHttp1(body) => Pin::new(body)
-                .poll_frame(cx)
-                .map_err(|error| CutShort(error.into())),
-            Carried::ByHttp2(body) => Pin::new(body)
-                .poll_frame(cx)
-                .map_err(|error| CutShort(error.into())),
-        }
+        Pin::new(&mut self.0).poll_frame(cx).map_err(CutShort)
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.0 {
-            Carried::ByHttp1(body) => body.is_end_stream(),
-            Carried::ByHttp2(body) => body.is_end_stream(),
-        }
+        self.0.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.0 {
-            Carried::ByHttp1(body) => body.size_hint(),
-            Carried::ByHttp2(body) => body.size_hint(),
-        }
+        self.0.size_hint()
     }
 }
 

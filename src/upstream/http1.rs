@@ -27,4 +27,4 @@ pub(super) use self::one::One;
 pub(super) use self::ones::{Lifetimes, Ones};
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

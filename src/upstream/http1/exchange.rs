@@ -125,8 +125,7 @@ impl Reading {
             mut connection, ones, ..
         } = self;
         if let Some(ones) = ones.filter(|_| connection.buffer.is_empty()) {
-            connection.begun = false;
-            connection.patience.restore();
+            connection.forget();
             ones.put(connection);
         }
     }

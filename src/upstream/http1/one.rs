@@ -57,10 +57,16 @@ impl One {
             .is_pending()
     }
 
+    /// Forgets the exchange that has ended: the next begins anew.
+    pub(super) fn forget(&mut self) {
+        self.begun = false;
+        self.patience.restore();
+        self.read = READ.0;
+    }
+
     /// Gives back what is only needed in use.
     pub(super) fn rest(&mut self) {
         self.buffer = BytesMut::new();
-        self.read = READ.0;
     }
 
     /// Reads what has come; none is the end.

@@ -1,5 +1,6 @@
 //! Exchanges on connections that lead to the other end of a pipe, on a clock that stands still.
 
+use std::convert::Infallible;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -23,10 +24,10 @@ use crate::unreachable::BoxError;
 
 mod oracle;
 
-const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
+pub(in crate::upstream) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 const ALMOST: Duration = Duration::from_secs(9);
 
-const LIFETIMES: Lifetimes = Lifetimes {
+pub(in crate::upstream) const LIFETIMES: Lifetimes = Lifetimes {
     idle: Duration::from_secs(15),
     age: Duration::from_mins(5),
 };
@@ -106,7 +107,7 @@ impl Run {
 }
 
 /// Lets every task go as far as it can.
-async fn settled() {
+pub(in crate::upstream) async fn settled() {
     for _ in 0..20 {
         tokio::task::yield_now().await;
     }
@@ -177,29 +178,31 @@ async fn trailers_of_a_request_are_dropped() {
     assert!(run.came().await.ends_with("\r\n\r\n1\r\na\r\n0\r\n\r\n"));
 }
 
-/// A body that tells another length than it has.
-struct Liar(Full<Bytes>, u64);
+/// A body that tells this length, be it another than it has, or none.
+pub(super) struct Told<B>(pub(super) B, pub(super) Option<u64>);
 
-impl Body for Liar {
+impl<B: Body<Data = Bytes, Error = Infallible> + Unpin> Body for Told<B> {
     type Data = Bytes;
-    type Error = std::convert::Infallible;
+    type Error = Infallible;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         Pin::new(&mut self.0).poll_frame(cx)
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.1)
+        self.1.map(SizeHint::with_exact).unwrap_or_default()
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_body_that_fails_or_lies_about_its_length_ends_the_exchange() {
     for length in [3, 5] {
-        let mut run = run(Request::post("/").body(Liar(Full::from("1234"), length)).unwrap());
+        let mut run = run(Request::post("/")
+            .body(Told(Full::from("1234"), Some(length)))
+            .unwrap());
         let Err(Unfinished {
             failure: Failure::Request(error),
             ..

@@ -12,17 +12,11 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use super::super::http1::tests::{LIFETIMES, RESPONSE_TIMEOUT, settled};
 use super::super::{Config, Egress, HttpVersion, Leg, Tls, Upstream};
 use super::*;
 
 type Bodies = Full<Bytes>;
-
-const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
-
-const LIFETIMES: Lifetimes = Lifetimes {
-    idle: Duration::from_secs(15),
-    age: Duration::from_mins(5),
-};
 
 /// One that connects: it counts how often it was asked to, and makes what comes out of `ready`, each in its turn.
 #[derive(Clone, Default)]
@@ -69,13 +63,6 @@ async fn taking(pool: &Arc<Pool<Bodies>>, maker: &Maker) -> JoinHandle<Result<Ta
     let task = tokio::spawn(async move { pool.take(Instant::now(), || maker.connect()).await });
     settled().await;
     task
-}
-
-/// Lets every task go as far as it can.
-async fn settled() {
-    for _ in 0..20 {
-        tokio::task::yield_now().await;
-    }
 }
 
 /// A connection of HTTP/1.1 that stands, and its other end.

@@ -1,15 +1,15 @@
 //! Requests on connections that take them bit by bit.
 
-use std::convert::Infallible;
 use std::fmt::Write;
 
 use futures_util::stream;
 use http::Request;
-use http_body::{Frame, SizeHint};
+use http_body::Frame;
 use http_body_util::StreamBody;
 use proptest::prelude::*;
 use proptest::sample::select;
 
+use super::super::tests::Told;
 use super::*;
 
 /// Takes so many bytes at each turn, and none at every zero.
@@ -51,25 +51,6 @@ impl AsyncWrite for Slow {
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
-    }
-}
-
-/// A body that knows its length, or does not.
-struct Told<B>(B, Option<u64>);
-
-impl<B: Body<Data = Bytes, Error = Infallible> + Unpin> Body for Told<B> {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        Pin::new(&mut self.0).poll_frame(cx)
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.1.map(SizeHint::with_exact).unwrap_or_default()
     }
 }
 
